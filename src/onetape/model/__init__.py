@@ -1,0 +1,47 @@
+"""The vocabulary: events, instruments, levels and commands. Imports nothing of ours but the base."""
+from onetape.model.commands import (
+    Command,
+    Fetch,
+    NeedSnapshot,
+    NeedTrades,
+    Reconnect,
+    Request,
+    RestKind,
+    Send,
+)
+from onetape.model.events import (
+    BookDelta,
+    BookSnapshot,
+    Candle,
+    Change,
+    ConnectionGap,
+    ConnectionState,
+    Event,
+    FeedError,
+    FeedStatus,
+    GapClosed,
+    GapOpened,
+    InstrumentChanged,
+    Lifecycle,
+    Quote,
+    Side,
+    Skipped,
+    Source,
+    Ticker,
+    Trade,
+    TrustState,
+    VenueStatus,
+    decode,
+    encode,
+)
+from onetape.model.instruments import Capabilities, Channel, Instrument, InstrumentId, Kind, Subscription
+from onetape.model.levels import EMPTY, BadLevels, Level, Levels, Shape
+from onetape.model.numbers import BadNumber
+
+__all__ = [
+    "EMPTY", "BadLevels", "BadNumber", "BookDelta", "BookSnapshot", "Candle", "Capabilities", "Change", "Channel",
+    "Command", "ConnectionGap", "ConnectionState", "Event", "FeedError", "FeedStatus", "Fetch", "GapClosed",
+    "GapOpened", "Instrument", "InstrumentChanged", "InstrumentId", "Kind", "Level", "Levels", "Lifecycle",
+    "NeedSnapshot", "NeedTrades", "Quote", "Reconnect", "Request", "RestKind", "Send", "Shape", "Side", "Skipped",
+    "Source", "Subscription", "Ticker", "Trade", "TrustState", "VenueStatus", "decode", "encode",
+]

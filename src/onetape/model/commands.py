@@ -1,0 +1,71 @@
+"""What the pure parts ask of those with hands: values that a connection obeys."""
+from enum import StrEnum
+
+from msgspec import Struct
+
+from onetape.model.instruments import Channel
+
+
+class RestKind(StrEnum):
+    TIME = "time"
+    INSTRUMENTS = "instruments"
+    BOOK = "book"
+    TRADES = "trades"
+    CANDLES = "candles"
+
+
+class Request(Struct, frozen=True):
+    """One REST GET; ``path`` begins with a slash, is percent-encoded and carries its query."""
+
+    kind: RestKind
+    path: str
+    symbol: str = ""
+    weight: int = 1
+    """In the venue's own units (requests where it counts requests)."""
+    depth: int = 0
+    """Of a book: the number of levels per side at which this answer is cut; 0: it is not."""
+    channel: Channel | None = None
+    interval: str = ""
+
+
+class Send(Struct, frozen=True):
+    """Put this text frame on the socket, at the venue's pace."""
+
+    frame: bytes
+
+
+class Fetch(Struct, frozen=True):
+    """Make this REST call and bring the answer back by ``Session.receive_rest(id, ...)``."""
+
+    id: int
+    request: Request
+
+
+class Reconnect(Struct, frozen=True):
+    """This connection is beyond repair (or is about to be cut): make a new one.
+
+    ``planned``: the new one first, then close the old; else close at once.
+    """
+
+    reason: str
+    planned: bool = False
+
+
+class NeedSnapshot(Struct, frozen=True):
+    """A book cannot go on without a fresh snapshot."""
+
+    symbol: str
+    reason: str
+
+
+class NeedTrades(Struct, frozen=True):
+    """The tape has a hole between two ids (exclusive), or from the last stored trade on."""
+
+    symbol: str
+    channel: Channel
+    after: str
+    before: str
+    reason: str
+
+
+Command = Send | Fetch | Reconnect | NeedSnapshot | NeedTrades

@@ -1,0 +1,296 @@
+"""What a venue must tell us: tables of facts, and pure functions from bytes to values."""
+from collections.abc import Iterator, Mapping, Sequence
+from enum import StrEnum
+from typing import ClassVar, Protocol
+
+import msgspec
+from msgspec import Struct
+
+from onetape.clock import HOUR, MINUTE, SECOND
+from onetape.errors import BadFrame
+from onetape.model import (
+    BookSnapshot,
+    Candle,
+    Capabilities,
+    Channel,
+    Event,
+    Instrument,
+    Level,
+    Request,
+    Subscription,
+    Trade,
+)
+
+UNREADABLE = (BadFrame, msgspec.MsgspecError, ValueError, LookupError, ArithmeticError, RecursionError)
+"""What reading hostile bytes can raise; whoever calls a ``parse`` function quarantines on these and goes on."""
+
+
+# --- what a frame can say beside events -----------------------------------------------------------------------------
+
+
+class Reaction(StrEnum):
+    """What to do about an error of the venue's."""
+
+    RETRY = "retry"
+    """Transient: wait, then ask again."""
+    DROP = "drop"
+    """Permanent for this subscription: give it up, the others go on."""
+    RECONNECT = "reconnect"
+    """This connection is of no more use."""
+    IGNORE = "ignore"
+    """Harmless: what was asked for is so already."""
+
+
+class Acked(Struct, frozen=True):
+    """The venue confirms these subscriptions (or that they ended). An ack proves nothing: data does."""
+
+    subscriptions: tuple[Subscription, ...]
+    removed: bool = False
+
+
+class Refused(Struct, frozen=True):
+    """The venue refuses these subscriptions; empty where it does not say which."""
+
+    subscriptions: tuple[Subscription, ...]
+    reason: str
+    reaction: Reaction
+
+
+class Alive(Struct, frozen=True):
+    """A heartbeat or pong: the venue lives. ``request`` is the number of the ping that it answers."""
+
+    request: int | None = None
+
+
+class Notice(Struct, frozen=True):
+    """The venue will cut this connection: make the next one before."""
+
+    reason: str
+
+
+class Unknown(Struct, frozen=True):
+    """A readable frame of a kind that we do not know: counted, never an error."""
+
+    what: str
+
+
+Control = Acked | Refused | Alive | Notice | Unknown
+Parsed = Event | Control
+
+
+# --- tables of facts ------------------------------------------------------------------------------------------------
+
+
+class Snapshots(StrEnum):
+    """How the snapshot of a book comes."""
+
+    IN_BAND = "in_band"
+    """On subscribing; to get another, unsubscribe and subscribe again."""
+    REST = "rest"
+    """Always asked for."""
+    IN_BAND_OR_REST = "in_band_or_rest"
+    """On subscribing; asked for by REST where it stays away."""
+
+
+class BookRules(Struct, frozen=True):
+    """How one venue's books are kept (DESIGN: a delta is an interval)."""
+
+    snapshots: Snapshots
+    resends: bool
+    """Levels that left the depth are sent again when they come back: truncate to the depth, no edge to mind."""
+    overlapping: bool = False
+    """Deltas may overlap the book's sequence (Binance spot)."""
+    checksum_depth: int = 0
+    """Levels per side that the checksum sees; 0: none."""
+    crossed_grace_ns: int = 0
+    crossed_grace_messages: int = 0
+    """How long a crossed book may stay so before it is resynchronised."""
+    snapshot_wait_ns: int = 5 * SECOND
+    """From asking until asking again."""
+    resync_every_ns: int = 5 * SECOND
+    """Least time between two requests for one book; doubled each time up to a minute."""
+    reconnect_after: int = 3
+    """Requests in vain after which the connection is given up."""
+
+
+class Limits(Struct, frozen=True):
+    """What the venue allows one client; 0 means that it names no limit."""
+
+    subscriptions: int = 0
+    """Per connection."""
+    args: int = 0
+    """Subscriptions per request frame."""
+    frame_bytes: int = 0
+    """Of a request frame."""
+    sends_per_second: float = 5.0
+    requests_per_hour: int = 0
+    """Subscribe and unsubscribe frames per connection and hour."""
+    connects: int = 100
+    connects_per_ns: int = 5 * MINUTE
+    receive_bytes: int = 32 * 2**20
+    """Of one frame that we accept, after decompression."""
+
+
+class Timings(Struct, frozen=True):
+    """When to ping, when to worry; each is a setting with this default (SPEC B6b). 0 switches one off."""
+
+    connect_ns: int = 10 * SECOND
+    ping_every_ns: int = 0
+    pong_wait_ns: int = 10 * SECOND
+    ack_ns: int = 10 * SECOND
+    first_frame_ns: int = 30 * SECOND
+    silence_ns: int = 30 * SECOND
+    heartbeat_ns: int = 60 * SECOND
+    rotate_after_ns: int = 0
+    """Age at which to replace a connection before the venue cuts it."""
+
+
+class Endpoints(Struct, frozen=True):
+    """Where one environment of a venue is to be found; of several addresses the first is tried first."""
+
+    websocket: Mapping[str, tuple[str, ...]]
+    """By route: a name for a socket of its own (``""`` where there is but one)."""
+    rest: tuple[str, ...]
+
+
+class Budget(Struct, frozen=True):
+    """REST allowance per IP."""
+
+    weight: int
+    per_ns: int
+    used_header: str = ""
+    """Response header that tells what is used up."""
+
+
+class Spec(Struct, frozen=True, kw_only=True):
+    """All that can be said of a venue in a table."""
+
+    name: str
+    exchange: str
+    """The outward word: two venues may be one exchange (``binance`` and ``binance-usdm``)."""
+    documentation: str
+    endpoints: Mapping[str, Endpoints]
+    """By environment: ``production``, ``testnet``, ``demo``, ``sandbox``."""
+    capabilities: Capabilities
+    book: BookRules
+    limits: Limits = Limits()
+    timings: Timings = Timings()
+    budget: Budget
+    close_codes: Mapping[int, Reaction] = {}
+    """WebSocket close codes that are not simply transient."""
+    maintenance_wait_ns: int = 5 * SECOND
+    ban_wait_ns: int = HOUR
+
+
+class Venue(Protocol):
+    """One instance lives as long as one connection and keeps what that connection counts: no ``reset()``.
+
+    Nothing in here waits, connects, or looks at the clock. The REST functions use no state of the connection.
+    """
+
+    spec: ClassVar[Spec]
+    route: str
+
+    def __init__(self, route: str = "") -> None: ...
+
+    @staticmethod
+    def route_of(subscription: Subscription) -> str:
+        """The route (a key of ``Endpoints.websocket``) on which this subscription is served."""
+        ...
+
+    def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
+        """Request frames within the venue's limits."""
+        ...
+
+    def unsubscribe(self, wanted: Sequence[Subscription]) -> list[bytes]: ...
+
+    def ping(self, number: int) -> bytes | None:
+        """The venue's own ping, to be answered by Alive; None where the WebSocket's ping frames serve."""
+        ...
+
+    def parse(self, frame: bytes, received: int) -> Sequence[Parsed]:
+        """What a frame says, in its order. Raises one of UNREADABLE, having changed nothing that counts."""
+        ...
+
+    def blame(self, frame: bytes) -> tuple[str, Channel | None]:
+        """Of a frame that ``parse`` refused: symbol and channel that it spoke of, as far as can be seen. Never raises.
+
+        No channel means that it may have carried anything; no symbol, that it may have concerned any.
+        """
+        ...
+
+    def checksum(self, symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
+        """Of the best levels, best first, in the venue's own way; only called where an event carries a checksum."""
+        ...
+
+    # REST: requests, and what their bodies say. The parsers raise one of UNREADABLE.
+
+    def time_request(self) -> Request: ...
+
+    def parse_time(self, body: bytes) -> int:
+        """The venue's clock, ns since the epoch."""
+        ...
+
+    def instrument_requests(self) -> list[Request]: ...
+
+    def parse_instruments(self, body: bytes) -> tuple[list[Instrument], Request | None]:
+        """The instruments of one page, and the request for the next page if there is one."""
+        ...
+
+    def book_request(self, symbol: str, depth: int) -> Request:
+        """A snapshot of at least ``depth`` levels (0: as many as there are), as far as the venue goes."""
+        ...
+
+    def parse_book(self, request: Request, body: bytes, received: int) -> BookSnapshot: ...
+
+    def trades_request(self, symbol: str, after: str | None, before: str | None, since: int | None) -> Request | None:
+        """The best page of the tape's channel towards the hole between two ids (exclusive), or from a time (ns) on.
+
+        None where the venue has no way to ask.
+        """
+        ...
+
+    def parse_trades(self, request: Request, body: bytes, received: int) -> list[Trade]:
+        """Ascending, ``source="backfill"``."""
+        ...
+
+    def candles_request(self, symbol: str, interval: str, start: int, end: int) -> Request:
+        """Candles that begin in [start, end), both ns, as many as the venue gives in one answer."""
+        ...
+
+    def parse_candles(self, request: Request, body: bytes, received: int) -> list[Candle]:
+        """Ascending by start; the one still open has ``final=False``."""
+        ...
+
+    def check(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
+        """Raises TryAgain, GiveUp or ClockSkew unless this answer is the data asked for. Header names in lower case."""
+        ...
+
+    def request_of(self, url: str) -> Request | None:
+        """The request that a URL of this venue's REST makes, for recordings; None if it is none of ours."""
+        ...
+
+
+# --- small things that every venue needs ----------------------------------------------------------------------------
+
+
+def batches(args: Sequence[str], limits: Limits, overhead: int = 100) -> Iterator[list[str]]:
+    """Splits subscription arguments (as JSON text) so that each request keeps to the venue's limits."""
+    batch: list[str] = []
+    size = overhead
+    for arg in args:
+        full = limits.args and len(batch) >= limits.args
+        long = limits.frame_bytes and size + len(arg) + 1 > limits.frame_bytes
+        if batch and (full or long):
+            yield batch
+            batch, size = [], overhead
+        batch.append(arg)
+        size += len(arg) + 1
+    if batch:
+        yield batch
+
+
+def next_step(table: Mapping[str, Reaction], text: str, default: Reaction = Reaction.DROP) -> Reaction:
+    """The reaction to an error text: of the first entry that occurs in it, upper and lower case alike."""
+    lowered = text.lower()
+    return next((reaction for words, reaction in table.items() if words.lower() in lowered), default)
