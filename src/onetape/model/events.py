@@ -211,6 +211,11 @@ Event = (
 )
 
 
+def kind_of(event: Event) -> str:
+    """The tag under which the event is encoded: ``trade``, ``book_delta``..."""
+    return str(event.__struct_config__.tag)
+
+
 def _to_wire(value: Any) -> Any:
     if isinstance(value, Levels):
         return [(plain(price), plain(size)) for price, size in value]

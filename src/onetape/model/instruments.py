@@ -63,7 +63,7 @@ class Subscription(Struct, frozen=True, order=True):
     """Empty where a channel concerns the whole venue (``status`` on most)."""
     channel: Channel
     depth: int = 0
-    """Levels per side of ``book``; 0 means the venue's own default, or the whole book."""
+    """Levels per side of ``book``; 0: as many as the venue has."""
     interval: str = ""
     """Of ``candles``: ``1s 1m 5m 1h 1d 1w 1M``, the names of OneTape, not of the venue."""
 
@@ -82,6 +82,11 @@ class Capabilities(Struct, frozen=True):
     """The one channel that feeds the tape and the candles."""
 
     def depth_for(self, wanted: int) -> int:
-        """The depth to subscribe to: the next one up, or the deepest there is; a whole book where that is all."""
-        enough = [it for it in self.depths if it >= wanted]
-        return min(enough) if enough else self.depths[-1] if 0 not in self.depths else 0
+        """The depth to subscribe to: the next one up; where none is deep enough, the whole book or the deepest.
+
+        A whole book keeps the number wanted: it says how much of it somebody wants to see.
+        """
+        enough = [it for it in self.depths if it >= wanted > 0]
+        if enough:
+            return min(enough)
+        return wanted if 0 in self.depths else max(self.depths)

@@ -6,6 +6,7 @@ from typing import ClassVar, Protocol
 import msgspec
 from msgspec import Struct
 
+from onetape.book.rules import BookRules, Snapshots
 from onetape.clock import HOUR, MINUTE, SECOND
 from onetape.errors import BadFrame
 from onetape.model import (
@@ -20,6 +21,11 @@ from onetape.model import (
     Subscription,
     Trade,
 )
+
+__all__ = [
+    "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "Limits", "Notice", "Parsed",
+    "Reaction", "Refused", "Snapshots", "Spec", "Timings", "Unknown", "Venue", "batches", "next_step",
+]
 
 UNREADABLE = (BadFrame, msgspec.MsgspecError, ValueError, LookupError, ArithmeticError, RecursionError)
 """What reading hostile bytes can raise; whoever calls a ``parse`` function quarantines on these and goes on."""
@@ -79,38 +85,6 @@ Parsed = Event | Control
 
 
 # --- tables of facts ------------------------------------------------------------------------------------------------
-
-
-class Snapshots(StrEnum):
-    """How the snapshot of a book comes."""
-
-    IN_BAND = "in_band"
-    """On subscribing; to get another, unsubscribe and subscribe again."""
-    REST = "rest"
-    """Always asked for."""
-    IN_BAND_OR_REST = "in_band_or_rest"
-    """On subscribing; asked for by REST where it stays away."""
-
-
-class BookRules(Struct, frozen=True):
-    """How one venue's books are kept (DESIGN: a delta is an interval)."""
-
-    snapshots: Snapshots
-    resends: bool
-    """Levels that left the depth are sent again when they come back: truncate to the depth, no edge to mind."""
-    overlapping: bool = False
-    """Deltas may overlap the book's sequence (Binance spot)."""
-    checksum_depth: int = 0
-    """Levels per side that the checksum sees; 0: none."""
-    crossed_grace_ns: int = 0
-    crossed_grace_messages: int = 0
-    """How long a crossed book may stay so before it is resynchronised."""
-    snapshot_wait_ns: int = 5 * SECOND
-    """From asking until asking again."""
-    resync_every_ns: int = 5 * SECOND
-    """Least time between two requests for one book; doubled each time up to a minute."""
-    reconnect_after: int = 3
-    """Requests in vain after which the connection is given up."""
 
 
 class Limits(Struct, frozen=True):

@@ -1,0 +1,256 @@
+"""Joins snapshots and deltas into one unbroken book, and says at any time whether it can be trusted.
+
+Sans-I/O: events in, events and needs out. A delta states the interval (after, sequence] that it covers, and with that
+one rule serves every venue:
+
+    SYNCING --snapshot, joined--> LIVE --gap, bad checksum, restart, distrust--> STALE --snapshot, joined--> LIVE
+                                  LIVE <--crossed, uncrossed within its grace--> CROSSED --grace over--> resync
+
+While *following* (live, or crossed within its grace) the tests come in this order:
+
+    restart mark                          gap
+    after == here                         apply, even if sequence is equal (heartbeat) or lower (the venue's reset)
+    the same interval as the last         ignore
+    overlapping venues: sequence <= here  ignore;  after < here < sequence: apply
+    anything else                         gap
+"""
+from collections import deque
+from collections.abc import Callable, Sequence
+
+from msgspec import structs
+
+from onetape.book.order_book import OrderBook
+from onetape.book.rules import BookRules
+from onetape.model import (
+    BookDelta,
+    BookSnapshot,
+    Channel,
+    FeedStatus,
+    InstrumentId,
+    Level,
+    NeedSnapshot,
+    TrustState,
+)
+
+MAX_PENDING = 5_000  # deltas that wait for a snapshot: eight minutes at 10/s
+
+Checksum = Callable[[str, Sequence[Level], Sequence[Level]], int]
+Output = BookSnapshot | BookDelta | FeedStatus | NeedSnapshot
+
+
+class BookSync:
+    """The one writer of its OrderBook; lives as long as the connection that feeds it."""
+
+    def __init__(self, id: InstrumentId, book: OrderBook, rules: BookRules, checksum: Checksum, now: int) -> None:  # noqa: A002
+        self.id, self.book = id, book
+        self.state, self.since, self.reason = TrustState.SYNCING, now, ""
+        self.verification = "none"
+        self.may_cross = False
+        """The venue is in a phase (auction, pre-open) in which a crossed book is legitimate."""
+        self.epoch = 0
+        """REST snapshots that were asked for in an earlier epoch are void."""
+        self.applied = self.ignored = self.overflows = 0
+        self._rules, self._checksum = rules, checksum
+        self._following = False
+        self._here = 0
+        self._last_after: int | None = None
+        self._joining = False  # following a REST snapshot that no delta has yet continued
+        self._seen: int | None = None  # sequence of the last delta that came while not in the book
+        self._required = (0, 0)  # levels (bids, asks) that must stay inside the known edge
+        self._crossed_messages = 0
+        self._asked = False
+        self._snapshot: BookSnapshot | None = None  # by REST, waiting for the first delta that proves that it joins
+        self._pending: deque[BookDelta] = deque()
+
+    @property
+    def sequence(self) -> int:
+        """Of the last snapshot or delta in the book."""
+        return self._here
+
+    def receive(self, event: BookSnapshot | BookDelta, now: int) -> list[Output]:
+        """An event of the stream. Raises BadLevels, the book unchanged: the caller then distrusts."""
+        if isinstance(event, BookSnapshot):
+            return self._start(event, None, now)
+        if self._following:
+            return self._follow(event, now)
+        return self._hold(event, now)
+
+    def join(self, snapshot: BookSnapshot, epoch: int, now: int) -> list[Output]:
+        """A snapshot that was fetched apart from the stream. Raises BadLevels, the book unchanged."""
+        if self._following:
+            return []
+        if epoch != self.epoch:
+            return [NeedSnapshot(self.id.symbol, "the snapshot is from before a reset")]
+        snapshot.bids.read()
+        snapshot.asks.read()
+        self._snapshot = snapshot
+        return self._try_join(now)
+
+    def distrust(self, reason: str, now: int) -> list[Output]:
+        """Something may have been lost: what is held is stale from here on."""
+        if self._following:
+            return self._break(reason, now)
+        self._void()
+        return [self._need(reason)] if self._asked else []
+
+    def down(self, reason: str, now: int) -> list[Output]:
+        """The connection is gone: nothing more will come."""
+        self._following = False
+        self._pending.clear()
+        return [self._status(TrustState.DOWN, reason, now)]
+
+    def next_wake(self) -> int | None:
+        """When ``wake`` is due: the end of the grace of a crossed book."""
+        if self._following and self.state is TrustState.CROSSED and self._rules.crossed_grace_ns:
+            return self.since + self._rules.crossed_grace_ns
+        return None
+
+    def wake(self, now: int) -> list[Output]:
+        due = self.next_wake()
+        return self._resync("crossed beyond its grace") if due is not None and now >= due else []
+
+    # --- syncing ----------------------------------------------------------------------------------------------------
+
+    def _hold(self, delta: BookDelta, now: int) -> list[Output]:
+        if delta.restart or delta.sequence < delta.after:  # the numbering began anew: nothing from before can be joined
+            self._void()
+            self._seen = delta.sequence
+            return [self._need("the venue's numbering was reset")]
+        out: list[Output] = []
+        if self._seen not in (None, delta.after) and not self._rules.overlapping:
+            if self._pending and (delta.after, delta.sequence) == (self._pending[-1].after, self._seen):
+                self.ignored += 1
+                return []
+            self._void()  # what is missing here may have been a reset: a snapshot from before would join by chance
+            out = [self._need("gap while waiting for a snapshot")]
+        if len(self._pending) >= MAX_PENDING:
+            self._void()
+            self.overflows += 1
+            out = [self._need(f"more than {MAX_PENDING} deltas while waiting for a snapshot")]
+        self._pending.append(delta)
+        self._seen = delta.sequence
+        if self._snapshot is not None:
+            return self._try_join(now)
+        return out or ([] if self._asked else [self._need("deltas without a snapshot")])
+
+    def _try_join(self, now: int) -> list[Output]:
+        """Goes live as soon as a delta proves that nothing lies between the snapshot and the stream."""
+        snapshot, pending = self._snapshot, self._pending
+        if snapshot is None or not pending:
+            return []
+        if snapshot.sequence == -1:  # a new listing: the book is empty and begins with the first delta
+            snapshot = structs.replace(snapshot, sequence=pending[0].after)
+        here = snapshot.sequence
+        while pending and pending[0].sequence <= here:
+            pending.popleft()
+            self.ignored += 1
+        if pending and pending[0].after > here:
+            self._snapshot = None
+            return [self._need(f"the snapshot at {here} is older than the stream after {pending[0].after}")]
+        if pending:
+            self._seen = pending[0].after
+        return self._start(structs.replace(snapshot, available_at=now), pending, now)
+
+    def _start(self, snapshot: BookSnapshot, waiting: deque[BookDelta] | None, now: int) -> list[Output]:
+        """``waiting``: the deltas that a fetched snapshot joins; None: an in-band one, which stands after all."""
+        self.book.replace(snapshot.bids, snapshot.asks, snapshot.depth)
+        self._pending, self._snapshot, self._asked = deque(), None, False
+        self._here, self._last_after, self._joining = snapshot.sequence, None, waiting is not None
+        self.verification = snapshot.verification
+        bids, asks = self.book.held
+        self._required = min(self.book.window.depth, bids), min(self.book.window.depth, asks)
+        if not self._sum_holds(snapshot.checksum):
+            return self._break("the checksum of the snapshot does not hold", now)
+        self._following = True
+        out = self._passed(snapshot, now)
+        while waiting and self._following:
+            out += self._follow(structs.replace(waiting.popleft(), available_at=now), now)
+        self._pending.extend(waiting or ())
+        return out
+
+    def _void(self) -> None:
+        self._pending.clear()
+        self._snapshot = None
+        self.epoch += 1
+
+    def _need(self, reason: str) -> NeedSnapshot:
+        self._asked = True
+        return NeedSnapshot(self.id.symbol, reason)
+
+    # --- following --------------------------------------------------------------------------------------------------
+
+    def _follow(self, delta: BookDelta, now: int) -> list[Output]:
+        after, sequence, here = delta.after, delta.sequence, self._here
+        if delta.restart:
+            return self._break("the venue restarted its numbering", now)
+        if after != here:
+            if after == self._last_after and sequence == here:
+                self.ignored += 1
+                return []
+            continues = self._rules.overlapping or (self._joining and after == self._seen)
+            if not continues or after > here or sequence < after:
+                return self._gap(delta, now)
+            if sequence <= here:
+                self.ignored += 1
+                self._seen = sequence
+                return []
+        self.book.apply(delta.bids, delta.asks)
+        self._here, self._last_after, self._joining = sequence, after, False
+        self.applied += 1
+        if not self._sum_holds(delta.checksum):
+            return self._break(f"the checksum does not hold after {sequence}", now)
+        if self._thin():
+            return self._break("too few levels inside the known edge", now)
+        return self._passed(delta, now)
+
+    def _gap(self, delta: BookDelta, now: int) -> list[Output]:
+        out = self._break(f"gap: the book is at {self._here}, the next delta begins after {delta.after}", now)
+        self._seen = delta.after
+        return out + self._hold(delta, now)
+
+    def _passed(self, event: BookSnapshot | BookDelta, now: int) -> list[Output]:
+        """The event, with the change of trust that it brings: a bad one is told before it, a good one after."""
+        if not self.book.crossed or self.may_cross:
+            return [event] if self.state is TrustState.LIVE else [event, self._status(TrustState.LIVE, "", now)]
+        out: list[Output] = []
+        if self.state is TrustState.CROSSED:
+            self._crossed_messages += 1
+        else:
+            self._crossed_messages = 0
+            out = [self._status(TrustState.CROSSED, "the best bid is at or above the best ask", now)]
+        rules = self._rules
+        if now - self.since < rules.crossed_grace_ns or self._crossed_messages < rules.crossed_grace_messages:
+            return [*out, event]
+        return out + self._resync("crossed")
+
+    def _thin(self) -> bool:
+        return any(
+            known is not None and known < required
+            for known, required in zip(self.book.known, self._required, strict=True)
+        )
+
+    def _sum_holds(self, checksum: int | None) -> bool:
+        if checksum is None:
+            return True
+        depth = self._rules.checksum_depth
+        return self._checksum(self.id.symbol, self.book.bids(depth), self.book.asks(depth)) == checksum
+
+    # --- breaking ---------------------------------------------------------------------------------------------------
+
+    def _break(self, reason: str, now: int) -> list[Output]:
+        """Stale first, then the need."""
+        return [self._status(TrustState.STALE, reason, now), *self._resync(reason)]
+
+    def _resync(self, reason: str) -> list[Output]:
+        self._following = False
+        if not self._joining:
+            self._seen = self._here
+        self._void()
+        return [self._need(reason)]
+
+    def _status(self, state: TrustState, reason: str, now: int) -> FeedStatus:
+        self.state, self.since, self.reason = state, now, reason
+        return FeedStatus(
+            venue=self.id.venue, symbol=self.id.symbol, exchange_time=now, received_time=now, available_at=now,
+            channel=Channel.BOOK, state=state, since=now, reason=reason,
+        )

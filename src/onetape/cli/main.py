@@ -1,0 +1,56 @@
+"""``onetape``: the commands, and how they end."""
+import sys
+from typing import Annotated
+
+import click
+import typer
+
+from onetape import __version__
+from onetape.errors import OneTapeError, UsageError
+
+EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage or input (one line on stderr says what), 130 interrupted."
+
+app = typer.Typer(
+    name="onetape", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, epilog=EPILOG,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="The consolidated tape and order book of crypto: exact, verified, gap-aware.",
+)
+
+
+@app.callback(invoke_without_command=True)
+def root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
+) -> None:
+    if version:
+        print(f"onetape {__version__}")  # noqa: T201
+        raise typer.Exit
+
+
+def main() -> None:
+    """Runs the command line; errors that a person can mend are one line on stderr and exit code 2."""
+    from onetape.cli import listing, replay  # noqa: F401, PLC0415 - they register themselves; not for `--version`
+
+    try:
+        code = app(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        code = 2
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f" (see {context.command_path} --help)" if context else ""
+        code = _fail(error.format_message() + hint, error.exit_code)
+    except UsageError as error:
+        code = _fail(str(error), 2)
+    except OneTapeError as error:
+        code = _fail(str(error), 1)
+    except (KeyboardInterrupt, click.Abort):
+        code = 130
+    except BrokenPipeError:  # whoever read us has seen enough
+        sys.stderr.close()
+        code = 0
+    sys.exit(code)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"onetape: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    return code

@@ -1,0 +1,39 @@
+"""Prints tables for people and JSON for programs."""
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+
+def print_json(value: Any) -> None:
+    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
+    sys.stdout.flush()
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Columns are the keys of the first row; lists are joined, numbers stand to the right."""
+    from rich.console import Console  # noqa: PLC0415 - a third of a second that --json need not wait for
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    if not rows:
+        console.print("nothing")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for key, value in rows[0].items():
+        number = isinstance(value, int) and not isinstance(value, bool)
+        table.add_column(key.replace("_", " "), justify="right" if number else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(it) for it in row.values()))
+    console.print(table)
+
+
+def _text(value: Any) -> str:
+    match value:
+        case list():
+            return " ".join(str(it) for it in value)
+        case bool():
+            return "yes" if value else "no"
+        case _:
+            return str(value)

@@ -1,0 +1,108 @@
+"""``onetape replay``: a recording through the same code that runs live."""
+from collections.abc import Iterable, Iterator
+from hashlib import sha256
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from onetape.cli.main import app
+from onetape.cli.output import print_json, print_table
+from onetape.errors import UsageError
+
+if TYPE_CHECKING:
+    from onetape.cli.summary import Summary
+    from onetape.feed.replay import Replay, Step
+
+LONG = 5_000  # frames from which a progress bar is worth its space
+
+
+@app.command()
+def replay(
+    path: Annotated[Path, typer.Argument(help="A recording: of OneTape's, or a file with one frame a line.")],
+    *,
+    venue: Annotated[str | None, typer.Option(help="Whose frames these are; ours say so themselves.")] = None,
+    depth: Annotated[str, typer.Option(metavar="N|all", help="Levels of the book that are wanted.")] = "all",
+    summary: Annotated[Literal["json"] | None, typer.Option(help="Print one JSON object.")] = None,
+    hash: Annotated[bool, typer.Option("--hash", help="Print the SHA-256 of all events.")] = False,  # noqa: A002
+    json: Annotated[bool, typer.Option("--json", help="The same as --summary json.")] = False,
+) -> None:
+    """Play a recording and show where it ended: books, trades, gaps.
+
+    Examples:
+
+      onetape replay spot.jsonl --venue binance
+
+      onetape replay spot.jsonl --venue binance --summary json --hash
+
+      onetape replay session.jsonl.zst --venue kraken
+    """
+    from onetape.cli.summary import Summary  # noqa: PLC0415
+    from onetape.feed.recording import open_recording  # noqa: PLC0415
+    from onetape.feed.replay import Replay  # noqa: PLC0415
+    from onetape.model import Event, encode  # noqa: PLC0415
+
+    recording = open_recording(path)
+    player = Replay(recording, venue, _depth(depth))
+    count, digest = Summary(), sha256()
+    for step in _with_progress(player, recording.frames):
+        count.add(step)
+        if hash:
+            for _, outcome in step.outcomes:
+                if isinstance(outcome, Event):
+                    digest.update(encode(outcome) + b"\n")
+    _check_understood(player, count, path)
+    result = count.to_dict(player.sessions) | ({"hash": digest.hexdigest()} if hash else {})
+    if summary or json:
+        print_json(result)
+    elif hash:
+        print(result["hash"])  # noqa: T201
+    else:
+        _show(result)
+
+
+def _depth(text: str) -> int:
+    if text == "all":
+        return 0
+    if not text.isdecimal() or int(text) == 0:
+        raise UsageError(f"--depth must be a number of levels above 0, or all: {text!r}")
+    return int(text)
+
+
+def _with_progress(player: "Replay", frames: int) -> Iterator["Step"]:
+    from rich.console import Console  # noqa: PLC0415
+
+    console = Console(stderr=True)
+    steps: Iterable[Step] = player
+    if frames >= LONG and console.is_terminal:
+        from rich.progress import track  # noqa: PLC0415
+
+        steps = track(player, "replaying", frames, console=console, transient=True)
+    yield from steps
+
+
+def _check_understood(player: "Replay", count: "Summary", path: Path) -> None:
+    """A recording of which nothing was understood is most likely another venue's."""
+    unknown = sum(it.counters["unknown"] for it in player.sessions.values())
+    if count.frames and unknown == count.frames:
+        names = ", ".join(sorted({it.venue.spec.name for it in player.sessions.values()}))
+        raise UsageError(f"none of the {count.frames} frames in {path} is of {names}: is --venue right?")
+
+
+def _show(result: dict[str, Any]) -> None:
+    print_table([
+        {
+            "book": symbol, "state": it["state"], "verification": it["verification"], "sequence": it["sequence"],
+            "bid": " x ".join(it["bids"][0]) if it["bids"] else "-",
+            "ask": " x ".join(it["asks"][0]) if it["asks"] else "-",
+            "levels": "/".join(map(str, it["levels"])), "trades": result["trades"].get(symbol, 0),
+        }
+        for symbol, it in result["books"].items()
+    ])
+    for gap in result["gaps"]:
+        print(f"gap in {gap['symbol']} {gap['channel']} at line {gap['at_frame']}: {gap['reason']}")  # noqa: T201
+    counted = ", ".join(f"{count} {kind}" for kind, count in result["events"].items())
+    print(  # noqa: T201
+        f"{result['frames']} frames: {counted or 'no events'}; "
+        f"{result['quarantined']} quarantined, {result['unknown']} unknown"
+    )

@@ -1,0 +1,131 @@
+"""Tells silence from a quiet market, at four levels: socket, heartbeat, subscription, and channel against channel."""
+from msgspec import Struct
+
+from onetape.clock import SECOND
+from onetape.model import Channel, Subscription
+
+MIN_HISTORY = 20  # arrivals before a subscription's own habits count
+MIN_SILENCE_NS = 30 * SECOND
+FAR_BEYOND = 5  # times the longest gap of its own history
+SIBLINGS_NS = 5 * SECOND  # some other subscription spoke within this time
+FROZEN_TRADES = 20  # trades without one change of the book...
+FROZEN_NS = 10 * SECOND  # ...over at least this time
+
+
+class SocketSilent(Struct, frozen=True):
+    silent_ns: int
+
+
+class HeartbeatSilent(Struct, frozen=True):
+    silent_ns: int
+
+
+class SubscriptionSilent(Struct, frozen=True):
+    subscription: Subscription
+    silent_ns: int
+
+
+class BookFrozen(Struct, frozen=True):
+    """Trades move, the book does not."""
+
+    subscription: Subscription
+    trades: int
+
+
+Verdict = SocketSilent | HeartbeatSilent | SubscriptionSilent | BookFrozen
+
+
+class _Pulse:
+    """The habits of one subscription."""
+
+    __slots__ = ("arrivals", "last", "longest", "suspected")
+
+    def __init__(self, now: int) -> None:
+        self.arrivals, self.longest, self.last, self.suspected = 0, 0, now, False
+
+    def limit(self) -> int | None:
+        """The silence that would be far beyond its history; None as long as there is too little of it."""
+        return max(MIN_SILENCE_NS, FAR_BEYOND * self.longest) if self.arrivals >= MIN_HISTORY else None
+
+
+class Liveness:
+    """Of one connection. ``silence_ns`` and ``heartbeat_ns`` of 0 switch their level off."""
+
+    def __init__(self, silence_ns: int, heartbeat_ns: int, now: int) -> None:
+        self._silence_ns, self._heartbeat_ns = silence_ns, heartbeat_ns
+        self._frame = self._heartbeat = self._data = now
+        self._heartbeats = 0
+        self._next = now + SECOND
+        self._pulses: dict[Subscription, _Pulse] = {}
+        self._trades: dict[str, int] = {}  # trades since the last change of the book, by symbol
+        self._books: dict[str, Subscription] = {}
+
+    def expect(self, subscription: Subscription, now: int) -> None:
+        """This subscription is watched from now on."""
+        self._pulses[subscription] = _Pulse(now)
+        if subscription.channel is Channel.BOOK:
+            self._books[subscription.symbol] = subscription
+
+    def forget(self, subscription: Subscription) -> None:
+        self._pulses.pop(subscription, None)
+        if self._books.get(subscription.symbol) == subscription:
+            del self._books[subscription.symbol]
+        self._trades.pop(subscription.symbol, None)
+
+    def frame(self, now: int) -> None:
+        self._frame = now
+
+    def heartbeat(self, now: int) -> None:
+        self._heartbeat = now
+        self._heartbeats += 1
+
+    def data(self, subscription: Subscription, now: int) -> None:
+        pulse = self._pulses.get(subscription)
+        if pulse is None:
+            return
+        if pulse.arrivals:
+            pulse.longest = max(pulse.longest, now - pulse.last)
+        pulse.arrivals += 1
+        pulse.last = self._data = now
+        pulse.suspected = False
+        symbol = subscription.symbol
+        if subscription.channel is Channel.BOOK:
+            self._trades[symbol] = 0
+        elif subscription.channel in (Channel.TRADES, Channel.AGG_TRADES) and symbol in self._books:
+            self._trades[symbol] = self._trades.get(symbol, 0) + 1
+
+    def next_wake(self) -> int:
+        """Once a second is exact enough for silences of many seconds, and cheap."""
+        return self._next
+
+    def wake(self, now: int) -> list[Verdict]:
+        """What has become suspicious since the last time; each fact once until it heals."""
+        self._next = now + SECOND
+        silent = now - self._frame
+        if self._silence_ns and silent >= self._silence_ns:
+            return [SocketSilent(silent)]
+        beat = now - self._heartbeat
+        if self._heartbeat_ns and self._heartbeats and beat >= self._heartbeat_ns:
+            return [HeartbeatSilent(beat)]
+        return [*self._silent_subscriptions(now), *self._frozen_books(now)]
+
+    def _silent_subscriptions(self, now: int) -> list[Verdict]:
+        if now - self._data > SIBLINGS_NS:
+            return []
+        found: list[Verdict] = []
+        for subscription, pulse in self._pulses.items():
+            limit, silent = pulse.limit(), now - pulse.last
+            if limit is not None and silent >= limit and not pulse.suspected:
+                pulse.suspected = True
+                found.append(SubscriptionSilent(subscription, silent))
+        return found
+
+    def _frozen_books(self, now: int) -> list[Verdict]:
+        found: list[Verdict] = []
+        for symbol, trades in self._trades.items():
+            book = self._books[symbol]
+            pulse = self._pulses[book]
+            if trades >= FROZEN_TRADES and now - pulse.last >= FROZEN_NS and not pulse.suspected:
+                pulse.suspected = True
+                found.append(BookFrozen(book, trades))
+        return found

@@ -1,0 +1,269 @@
+"""Recordings: all that came through the door, as JSON lines under zstd; those of others are read as well."""
+import base64
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, Self
+
+import msgspec
+import zstandard
+from msgspec import Struct
+
+from onetape.clock import MILLISECOND, decimal_seconds
+from onetape.errors import UsageError
+from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened
+from onetape.model import Instrument, Subscription
+
+VERSION = 1
+FLUSH_BYTES = 256 * 1024
+"""Uncompressed bytes after which what was written can be read by others, whatever happens to us."""
+
+
+class Setup(Struct, frozen=True):
+    """What a session was made with."""
+
+    venue: str
+    route: str
+    wanted: tuple[Subscription, ...]
+
+
+class Header(Struct, frozen=True, omit_defaults=True):
+    """The first line of every file: without it the rest means nothing."""
+
+    onetape: int
+    """Version of this format."""
+    sessions: dict[str, Setup]
+    """By the name of the connection."""
+    instruments: tuple[Instrument, ...] = ()
+
+
+class _Line(Struct, omit_defaults=True, gc=False):
+    n: int  # number
+    t: int  # time, ns
+    c: str  # connection
+    k: Literal["open", "frame", "answer", "failed", "close"]
+    d: str = ""  # the frame, body or reason, as text
+    b: str = ""  # the same in base64, where it is not UTF-8
+    i: int = 0  # id of the Fetch
+    s: int = 0  # HTTP status
+    u: str = ""  # url
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_line = msgspec.json.Decoder(_Line).decode
+_decode_header = msgspec.json.Decoder(Header).decode
+
+
+class RecordingWriter:
+    """Writes one recording; use as a context manager."""
+
+    def __init__(self, path: Path, header: Header) -> None:
+        self._path, self._header = path, header
+
+    def __enter__(self) -> Self:
+        self._file = self._path.open("wb")
+        self._out = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
+        self._out.write(_encode(self._header) + b"\n")
+        self._unflushed = 0
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._out.close()  # type: ignore[no-untyped-call]
+
+    def add(self, it: Input) -> None:
+        line = _encode(_to_line(it))
+        self._out.write(line + b"\n")
+        self._unflushed += len(line)
+        if self._unflushed >= FLUSH_BYTES:
+            self._out.flush(zstandard.FLUSH_FRAME)
+            self._unflushed = 0
+
+
+class Recording(Struct):
+    """Opened for reading: who was connected, and what came in."""
+
+    header: Header | None
+    """None for the recordings of others."""
+    frames: int
+    """Number of frames, for a progress bar; 0: not known before the end."""
+    inputs: Iterator[tuple[int, Input]]
+    """With the 1-based line (of the file of frames) that each belongs to."""
+
+
+def open_recording(path: Path) -> Recording:
+    """Opens our own recordings and those in the layout of others. Raises UsageError, now or while reading."""
+    if not path.exists():
+        raise UsageError(f"no such recording: {path}")
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder: name one recording in it")
+    lines = _lines(path)
+    first = next(lines, b"")
+    if not first.strip():
+        raise UsageError(f"{path} is empty")
+    if first.startswith(b'{"onetape":'):
+        return Recording(_header(path, first), 0, _own(path, lines))
+    if b"\0" in first[:4096]:
+        raise UsageError(f"{path} is not a recording: its first line is not text")
+    return Recording(None, sum(1 for _ in _lines(path)), _others(path))
+
+
+def _lines(path: Path) -> Iterator[bytes]:
+    """Without their ends; decompressed where the name says that they are compressed."""
+    try:
+        with path.open("rb") as file:
+            source: Any = file
+            if path.suffix == ".zst":
+                reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
+                source = io.BufferedReader(reader)
+            for line in source:
+                yield line.rstrip(b"\r\n")
+    except zstandard.ZstdError as error:
+        raise UsageError(f"{path} is corrupt: {error}") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from error
+
+
+# --- our own --------------------------------------------------------------------------------------------------------
+
+
+def _header(path: Path, line: bytes) -> Header:
+    try:
+        header = _decode_header(line)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{path} is corrupt in line 1: {error}") from error
+    if header.onetape > VERSION:
+        raise UsageError(f"{path} was made by a newer OneTape: format {header.onetape}, this one reads {VERSION}")
+    return header
+
+
+def _own(path: Path, lines: Iterator[bytes]) -> Iterator[tuple[int, Input]]:
+    last_number = last_time = 0
+    for number, line in enumerate(lines, start=2):
+        try:
+            it = _from_line(_decode_line(line))
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise UsageError(f"{path} is corrupt in line {number}: {error}") from error
+        if it.number != last_number + 1 or it.time < last_time:
+            raise UsageError(f"{path} is corrupt in line {number}: input {it.number} follows input {last_number}")
+        last_number, last_time = it.number, it.time
+        yield number, it
+
+
+def _to_line(it: Input) -> _Line:
+    line = _Line(it.number, it.time, it.connection, "frame")
+    match it:
+        case Frame(data=data):
+            _put(line, data)
+        case Answer():
+            line.k, line.i, line.s, line.u = "answer", it.id, it.status, it.url
+            _put(line, it.body)
+        case Failed():
+            line.k, line.i, line.d = "failed", it.id, it.reason
+        case Opened():
+            line.k = "open"
+        case Closed():
+            line.k, line.d = "close", it.reason
+    return line
+
+
+def _put(line: _Line, data: bytes) -> None:
+    try:
+        line.d = data.decode()
+    except UnicodeDecodeError:
+        line.b = base64.b64encode(data).decode()
+
+
+def _from_line(line: _Line) -> Input:
+    data = base64.b64decode(line.b, validate=True) if line.b else line.d.encode()
+    match line.k:
+        case "frame":
+            return Frame(number=line.n, time=line.t, connection=line.c, data=data)
+        case "answer":
+            return Answer(
+                number=line.n, time=line.t, connection=line.c, id=line.i, status=line.s, body=data, url=line.u
+            )
+        case "failed":
+            return Failed(number=line.n, time=line.t, connection=line.c, id=line.i, reason=line.d)
+        case "open":
+            return Opened(number=line.n, time=line.t, connection=line.c)
+        case "close":
+            return Closed(number=line.n, time=line.t, connection=line.c, reason=line.d)
+
+
+# --- those of others ------------------------------------------------------------------------------------------------
+# NAME.jsonl: a frame a line. Beside it, each if there: NAME.recv_ns.txt or .recv_ts.txt (receive times, line by line);
+# NAME.rest/ with index.tsv (file, receive time, URL); NAME.rest_depth.json with .meta.txt (where it came in).
+
+
+class _Body(Struct):
+    time: int
+    line: int
+    """It came in before this 0-based line; -1: where its time says."""
+    url: str
+    path: Path
+
+
+def _others(path: Path) -> Iterator[tuple[int, Input]]:
+    stem = path.with_name(path.name.removesuffix(".zst").removesuffix(".jsonl"))
+    times = _times(stem)
+    bodies = _bodies(stem)
+    number = time = 0
+    for index, line in enumerate(_lines(path)):
+        at = _time_of(times, index, stem)
+        while bodies and (bodies[0].line == index or (bodies[0].line < 0 and bodies[0].time <= at)):
+            body = bodies.pop(0)
+            number, time = number + 1, max(time, min(body.time, at))
+            yield index + 1, _answer(body, number, time)
+        number, time = number + 1, max(time, at)
+        yield index + 1, Frame(number=number, time=time, connection="", data=line)
+    for body in bodies:
+        number, time = number + 1, max(time, body.time)
+        yield index + 1, _answer(body, number, time)
+
+
+def _times(stem: Path) -> list[int] | None:
+    for suffix, parse in ((".recv_ns.txt", int), (".recv_ts.txt", decimal_seconds)):
+        path = stem.with_name(stem.name + suffix)
+        if path.exists():
+            try:
+                return [parse(line) for line in path.read_text().split()]
+            except ValueError as error:
+                raise UsageError(f"{path} is corrupt: {error}") from error
+    return None
+
+
+def _time_of(times: list[int] | None, index: int, stem: Path) -> int:
+    if times is None:  # no clock was kept: frames come a millisecond apart
+        return (index + 1) * MILLISECOND
+    if index >= len(times):
+        raise UsageError(f"{stem.name}: {len(times)} receive times for more frames than that")
+    return times[index]
+
+
+def _bodies(stem: Path) -> list[_Body]:
+    bodies = []
+    index = stem.with_name(stem.name + ".rest") / "index.tsv"
+    if index.exists():
+        for row in index.read_text().splitlines()[1:]:
+            try:
+                file, time, url = row.split("\t")
+                bodies.append(_Body(decimal_seconds(time), -1, url, index.parent / file))
+            except ValueError as error:
+                raise UsageError(f"{index} is corrupt: {error}") from error
+    single = stem.with_name(stem.name + ".rest_depth.json")
+    if single.exists():
+        meta = stem.with_name(stem.name + ".rest_depth.meta.txt")
+        try:
+            told = dict(line.split("=") for line in meta.read_text().split())
+            bodies.append(_Body(int(told["recv_ns"]), int(told["inserted_before_jsonl_line(0-based)"]), "", single))
+        except (OSError, ValueError, KeyError) as error:
+            raise UsageError(f"{meta} is missing or corrupt: {error}") from error
+    return sorted(bodies, key=lambda it: it.time)
+
+
+def _answer(it: _Body, number: int, time: int) -> Answer:
+    try:
+        body = it.path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{it.path} cannot be read: {error.strerror or error}") from error
+    return Answer(number=number, time=time, connection="", id=0, status=200, body=body, url=it.url)

@@ -1,0 +1,114 @@
+"""Plays a recording through the same lines that run live."""
+from collections.abc import Iterator
+
+import msgspec
+from msgspec import Raw, Struct
+
+from onetape import venues
+from onetape.errors import UsageError
+from onetape.feed.door import Door, Outcome
+from onetape.feed.inputs import Answer, Input, Opened
+from onetape.feed.recording import Header, Recording
+from onetape.feed.session import Session
+from onetape.model import Request, RestKind
+from onetape.nearest import nearest
+from onetape.venues.base import Timings
+
+# Others' recordings know nothing of our pings and of our patience: only what they say counts.
+PATIENT = Timings(ping_every_ns=0, silence_ns=0, heartbeat_ns=0)
+
+
+class Step(Struct, frozen=True):
+    """One input, and what came of it."""
+
+    line: int
+    """1-based line of the file that the input belongs to."""
+    input: Input
+    outcomes: list[Outcome]
+
+
+class Replay:
+    """Iterate it to play; ``door.sessions`` are the live sessions as far as it has been played."""
+
+    def __init__(self, recording: Recording, venue: str | None, depth: int = 0) -> None:
+        """``venue``: of a recording of others; of ours, the one to play (None: all). Raises UsageError."""
+        self.door = Door()
+        self.ended: dict[str, Session] = {}
+        """Sessions whose connection was closed, the last of each name."""
+        self._recording, self._venue, self._depth = recording, venue, depth
+        if recording.header is not None:
+            _check(recording.header, venue)
+        elif venue is None:
+            raise UsageError("say --venue: this recording does not name its venue")
+        else:
+            venues.spec(venue)
+
+    def __iter__(self) -> Iterator[Step]:
+        header = self._recording.header
+        for line, it in self._recording.inputs:
+            if header is None:
+                prepared = self._prepare(it)
+            elif it.connection not in header.sessions:
+                raise UsageError(f"the recording is corrupt in line {line}: unknown connection {it.connection!r}")
+            else:
+                prepared = self._chosen(it, header)
+            if prepared is None:
+                continue
+            session = self.door.sessions.get(it.connection)
+            if session is None:
+                raise UsageError(f"the recording is corrupt in line {line}: {it.connection!r} was never opened")
+            yield Step(line, it, list(self.door.enter(prepared)))
+            if it.connection not in self.door.sessions:
+                self.ended[it.connection] = session
+
+    @property
+    def sessions(self) -> dict[str, Session]:
+        return self.ended | self.door.sessions
+
+    def _chosen(self, it: Input, header: Header) -> Input | None:
+        setup = header.sessions[it.connection]
+        if self._venue not in (None, setup.venue):
+            return None
+        if isinstance(it, Opened):
+            self.door.sessions[it.connection] = Session(
+                venues.create(setup.venue, setup.route), setup.wanted, it.time
+            )
+        return it
+
+    def _prepare(self, it: Input) -> Input | None:
+        assert self._venue is not None
+        if not self.door.sessions:
+            self.door.sessions[it.connection] = Session(
+                venues.create(self._venue), None, it.time, depth=self._depth, timings=PATIENT
+            )
+        if not isinstance(it, Answer):
+            return it
+        session = self.door.sessions[it.connection]
+        request = session.venue.request_of(it.url) if it.url else _guess(session, it.body)
+        if request is None or request.kind is not RestKind.BOOK:
+            return None
+        return msgspec.structs.replace(it, id=session.expect(request))
+
+
+class _Sides(Struct):
+    bids: list[Raw]
+    asks: list[Raw]
+
+
+def _guess(session: Session, body: bytes) -> Request | None:
+    """A body without a URL is the snapshot of the only book that there is."""
+    if len(session.books) != 1:
+        raise UsageError(f"whose is the REST snapshot? Up to there the recording shows {len(session.books)} books")
+    try:
+        sides = msgspec.json.decode(body, type=_Sides)
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"the REST snapshot is corrupt: {error}") from error
+    longest = max(len(sides.bids), len(sides.asks))
+    (symbol,) = session.books
+    return Request(RestKind.BOOK, "", symbol, depth=longest if longest % 100 == 0 else 0)
+
+
+def _check(header: Header, venue: str | None) -> None:
+    there = sorted({it.venue for it in header.sessions.values()})
+    if venue is not None and venue not in there:
+        raise UsageError(f"the recording has no venue {venue!r}: {nearest(venue, there)}")
