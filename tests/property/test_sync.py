@@ -74,9 +74,8 @@ class World:
     went_live: int = 0
 
     def __post_init__(self) -> None:
-        self.sync = BookSync(
-            InstrumentId("v", "s"), OrderBook(Window(0, resends=self.style.rules.resends)), self.style.rules, checksum, 0
-        )
+        book = OrderBook(Window(0, resends=self.style.rules.resends))
+        self.sync = BookSync(InstrumentId("v", "s"), book, self.style.rules, checksum, 0)
 
     # the venue
 
@@ -163,8 +162,8 @@ class World:
                 self.style.rules.snapshots is Snapshots.IN_BAND_OR_REST and self.random.random() < 0.5
             )
             if by_rest:
-                newest = len(self.states) - 1
-                self.obey(self.sync.join(self.snapshot(self.random.randint(min(oldest, newest), newest)), epoch, self.step))
+                state = self.random.randint(oldest, len(self.states) - 1)
+                self.obey(self.sync.join(self.snapshot(state), epoch, self.step))
             else:
                 self.send(self.snapshot(self.at))
 

@@ -1,4 +1,5 @@
 """``onetape replay``: a recording through the same code that runs live."""
+import sys
 from collections.abc import Iterable, Iterator
 from hashlib import sha256
 from pathlib import Path
@@ -52,6 +53,8 @@ def replay(
                 if isinstance(outcome, Event):
                     digest.update(encode(outcome) + b"\n")
     _check_understood(player, count, path)
+    if recording.cut_off:
+        print(f"onetape: {path} was cut off: this is all that it holds", file=sys.stderr)  # noqa: T201
     result = count.to_dict(player.sessions) | ({"hash": digest.hexdigest()} if hash else {})
     if summary or json:
         print_json(result)

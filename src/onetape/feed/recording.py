@@ -1,7 +1,8 @@
 """Recordings: all that came through the door, as JSON lines under zstd; those of others are read as well."""
 import base64
 import io
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -49,8 +50,15 @@ class _Line(Struct, omit_defaults=True, gc=False):
     u: str = ""  # url
 
 
+class _End(Struct):
+    """The last line: without it the writer did not come to its end."""
+
+    end: int  # number of inputs
+
+
 _encode = msgspec.json.Encoder().encode
 _decode_line = msgspec.json.Decoder(_Line).decode
+_decode_end = msgspec.json.Decoder(_End).decode
 _decode_header = msgspec.json.Decoder(Header).decode
 
 
@@ -64,13 +72,15 @@ class RecordingWriter:
         self._file = self._path.open("wb")
         self._out = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
         self._out.write(_encode(self._header) + b"\n")
-        self._unflushed = 0
+        self._unflushed = self._count = 0
         return self
 
     def __exit__(self, *_error: object) -> None:
+        self._out.write(_encode(_End(self._count)) + b"\n")
         self._out.close()  # type: ignore[no-untyped-call]
 
     def add(self, it: Input) -> None:
+        self._count += 1
         line = _encode(_to_line(it))
         self._out.write(line + b"\n")
         self._unflushed += len(line)
@@ -82,12 +92,16 @@ class RecordingWriter:
 class Recording(Struct):
     """Opened for reading: who was connected, and what came in."""
 
+    path: Path
+
     header: Header | None
     """None for the recordings of others."""
     frames: int
     """Number of frames, for a progress bar; 0: not known before the end."""
     inputs: Iterator[tuple[int, Input]]
     """With the 1-based line (of the file of frames) that each belongs to."""
+    cut_off: bool = False
+    """Known once all was read: the writer of this recording was killed. What is there is good."""
 
 
 def open_recording(path: Path) -> Recording:
@@ -96,27 +110,28 @@ def open_recording(path: Path) -> Recording:
         raise UsageError(f"no such recording: {path}")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name one recording in it")
-    lines = _lines(path)
-    first = next(lines, b"")
+    with closing(_lines(path)) as lines:
+        first = next(lines, b"")
     if not first.strip():
         raise UsageError(f"{path} is empty")
     if first.startswith(b'{"onetape":'):
-        return Recording(_header(path, first), 0, _own(path, lines))
+        recording = Recording(path, _header(path, first), 0, iter(()))
+        recording.inputs = _own(recording)
+        return recording
     if b"\0" in first[:4096]:
         raise UsageError(f"{path} is not a recording: its first line is not text")
-    return Recording(None, sum(1 for _ in _lines(path)), _others(path))
+    return Recording(path, None, sum(1 for _ in _lines(path)), _others(path))
 
 
-def _lines(path: Path) -> Iterator[bytes]:
-    """Without their ends; decompressed where the name says that they are compressed."""
+def _lines(path: Path) -> Generator[bytes]:
+    """With their ends; decompressed where the name says that they are compressed."""
     try:
         with path.open("rb") as file:
             source: Any = file
             if path.suffix == ".zst":
                 reader = zstandard.ZstdDecompressor().stream_reader(file, read_across_frames=True)
                 source = io.BufferedReader(reader)
-            for line in source:
-                yield line.rstrip(b"\r\n")
+            yield from source
     except zstandard.ZstdError as error:
         raise UsageError(f"{path} is corrupt: {error}") from error
     except OSError as error:
@@ -136,16 +151,24 @@ def _header(path: Path, line: bytes) -> Header:
     return header
 
 
-def _own(path: Path, lines: Iterator[bytes]) -> Iterator[tuple[int, Input]]:
-    last_number = last_time = 0
-    for number, line in enumerate(lines, start=2):
+def _own(recording: Recording) -> Iterator[tuple[int, Input]]:
+    path, time, count = recording.path, 0, 0
+    recording.cut_off = True
+    lines = enumerate(_lines(path), start=1)
+    next(lines)  # the header
+    for number, line in lines:
+        if not line.endswith(b"\n"):
+            return
         try:
+            if line.startswith(b'{"end":'):
+                recording.cut_off = _decode_end(line).end != count
+                return
             it = _from_line(_decode_line(line))
         except (msgspec.MsgspecError, ValueError) as error:
             raise UsageError(f"{path} is corrupt in line {number}: {error}") from error
-        if it.number != last_number + 1 or it.time < last_time:
-            raise UsageError(f"{path} is corrupt in line {number}: input {it.number} follows input {last_number}")
-        last_number, last_time = it.number, it.time
+        if it.number != count + 1 or it.time < time:
+            raise UsageError(f"{path} is corrupt in line {number}: input {it.number} follows input {count}")
+        count, time = it.number, it.time
         yield number, it
 
 
@@ -215,7 +238,7 @@ def _others(path: Path) -> Iterator[tuple[int, Input]]:
             number, time = number + 1, max(time, min(body.time, at))
             yield index + 1, _answer(body, number, time)
         number, time = number + 1, max(time, at)
-        yield index + 1, Frame(number=number, time=time, connection="", data=line)
+        yield index + 1, Frame(number=number, time=time, connection="", data=line.rstrip(b"\r\n"))
     for body in bodies:
         number, time = number + 1, max(time, body.time)
         yield index + 1, _answer(body, number, time)

@@ -4,9 +4,15 @@ from onetape.model import Capabilities
 from onetape.nearest import nearest
 from onetape.venues.base import Spec, Venue
 from onetape.venues.binance import Binance
+from onetape.venues.binance_usdm import BinanceUsdm
+from onetape.venues.bybit import Bybit
+from onetape.venues.coinbase import Coinbase
+from onetape.venues.coinbase_exchange import CoinbaseExchange
+from onetape.venues.kraken import Kraken
+from onetape.venues.okx import Okx
 
 VENUES: dict[str, type[Venue]] = {
-    "binance": Binance,
+    it.spec.name: it for it in (Binance, BinanceUsdm, Coinbase, CoinbaseExchange, Kraken, Okx, Bybit)
 }
 
 

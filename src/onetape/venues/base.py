@@ -1,7 +1,8 @@
 """What a venue must tell us: tables of facts, and pure functions from bytes to values."""
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from enum import StrEnum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -24,7 +25,7 @@ from onetape.model import (
 
 __all__ = [
     "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "Limits", "Notice", "Parsed",
-    "Reaction", "Refused", "Snapshots", "Spec", "Timings", "Unknown", "Venue", "batches", "next_step",
+    "Reaction", "Refused", "Snapshots", "Spec", "Timings", "Unknown", "Venue", "batches", "next_step", "readable",
 ]
 
 UNREADABLE = (BadFrame, msgspec.MsgspecError, ValueError, LookupError, ArithmeticError, RecursionError)
@@ -262,6 +263,22 @@ def batches(args: Sequence[str], limits: Limits, overhead: int = 100) -> Iterato
         size += len(arg) + 1
     if batch:
         yield batch
+
+
+Row = TypeVar("Row")
+Read = TypeVar("Read")
+
+
+def readable(read: Callable[[Row], Read], rows: Iterable[Row]) -> list[Read]:
+    """What can be read of a list of instruments: a row announced half empty, or malformed, does not hide the others.
+
+    Whoever wants to know how many were passed over compares the lengths.
+    """
+    found = []
+    for row in rows:
+        with suppress(*UNREADABLE):
+            found.append(read(row))
+    return found
 
 
 def next_step(table: Mapping[str, Reaction], text: str, default: Reaction = Reaction.DROP) -> Reaction:

@@ -9,7 +9,7 @@ import msgspec
 from msgspec import Raw, Struct, json
 
 from onetape.clock import HOUR, MILLISECOND, MINUTE, SECOND
-from onetape.errors import ClockSkew, GiveUp, TryAgain
+from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
     BookDelta,
     BookSnapshot,
@@ -47,6 +47,7 @@ from onetape.venues.base import (
     Timings,
     Unknown,
     batches,
+    readable,
 )
 
 INTERVALS = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
@@ -76,7 +77,7 @@ SPEC = Spec(
         verification="sequence",
         tape=Channel.TRADES,
     ),
-    book=BookRules(Snapshots.REST, resends=False, overlapping=True),
+    book=BookRules(Snapshots.REST, resends=False, overlapping=True, resync_every_ns=SECOND),
     limits=Limits(
         subscriptions=1_024,
         frame_bytes=4_000,  # longer ones get no answer at all: github.com/binance/binance-connector-rust/issues/27
@@ -263,7 +264,7 @@ class Binance:
             b"trade": self._trade, b"aggTrade": self._agg_trade, b"bookTicker": self._quote, b"ticker": self._ticker,
             b"kline_": self._candle, b"depth": self._partial if depth else self._depth,
         }.get(kind, self._unknown)
-        if len(self._readers) < 2 * self.spec.limits.subscriptions:
+        if stream and len(self._readers) < 2 * self.spec.limits.subscriptions:
             self._readers[stream] = reader
         return reader
 
@@ -325,10 +326,8 @@ class Binance:
         return [Request(RestKind.INSTRUMENTS, "/api/v3/exchangeInfo", weight=20)]
 
     def parse_instruments(self, body: bytes) -> tuple[list[Instrument], Request | None]:
-        return [
-            instrument(self.spec.name, it, it.status == "TRADING", Kind.SPOT)
-            for it in decode_exchange_info(body).symbols
-        ], None
+        rows = decode_exchange_info(body).symbols
+        return readable(lambda row: instrument(self.spec.name, decode_symbol(row), Kind.SPOT), rows), None
 
     def book_request(self, symbol: str, depth: int) -> Request:
         limit, weight = next(
@@ -492,7 +491,7 @@ class Symbol(Struct):
 
 
 class ExchangeInfo(Struct):
-    symbols: list[Symbol]
+    symbols: list[Raw]
 
 
 class _RestTrade(Struct):
@@ -511,6 +510,7 @@ class _Code(Struct):
 KlineRow = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
 
 decode_time = json.Decoder(_Time).decode
+decode_symbol = json.Decoder(Symbol).decode
 decode_exchange_info = json.Decoder(ExchangeInfo).decode
 decode_depth_body = json.Decoder(Depth20).decode
 _decode_trades = json.Decoder(list[_RestTrade]).decode
@@ -519,14 +519,16 @@ _decode_klines = json.Decoder(list[KlineRow]).decode
 _decode_code = json.Decoder(_Code).decode
 
 
-def instrument(venue: str, it: Symbol, tradable: bool, kind: Kind) -> Instrument:
+def instrument(venue: str, it: Symbol, kind: Kind) -> Instrument:
+    if not (it.symbol and it.baseAsset and it.quoteAsset):
+        raise BadFrame(f"an instrument without a name: {it.symbol!r}", it.symbol)
     filters = {each.filterType: each for each in it.filters}
     price, lot = filters.get("PRICE_FILTER"), filters.get("LOT_SIZE")
     suffix = {Kind.SPOT: "", Kind.PERPETUAL: "-PERP", Kind.OTHER: ""}[kind]
     return Instrument(
         id=InstrumentId(venue, it.symbol), kind=kind,
         pair="" if kind is Kind.OTHER else f"{it.baseAsset}-{it.quoteAsset}{suffix}",
-        base=it.baseAsset, quote=it.quoteAsset, tradable=tradable, status=it.status,
+        base=it.baseAsset, quote=it.quoteAsset, tradable=it.status == "TRADING", status=it.status,
         tick_size=number(price.tickSize) if price else Decimal(0), lot_size=number(lot.stepSize) if lot else Decimal(0),
         min_size=number(lot.minQty) if lot else None,
     )

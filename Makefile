@@ -1,0 +1,60 @@
+# The two commands of the README are `make run` and `make test`; each makes its own .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+ARGS ?=
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
+
+.DEFAULT_GOAL := help
+.PHONY: help run test test-long lint types contracts bench lock demo clean
+
+help:  ## what there is
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
+
+run: $(VENV)/.run  ## shows live, verified books and trades; further arguments in ARGS
+	@$(BIN)/onetape run $(ARGS)
+
+test: $(VENV)/.test  ## every test; of the long seeded ones a sample
+	$(BIN)/pytest $(ARGS)
+
+test-long: $(VENV)/.test  ## every test, the long seeded ones in full
+	ONETAPE_LONG=1 $(BIN)/pytest $(ARGS)
+
+lint: $(VENV)/.test  ## style
+	$(BIN)/ruff check
+
+types: $(VENV)/.test  ## mypy --strict
+	$(BIN)/mypy
+
+contracts: $(VENV)/.test  ## the import contracts: the architecture
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.test  ## speeds, by stage
+	$(BIN)/python bench/stages.py $(ARGS)
+
+lock:  ## pins what pyproject.toml allows (needs uv)
+	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --quiet \
+		--no-emit-index-url --no-emit-find-links --upgrade --output-file requirements.lock
+
+demo: $(VENV)/.test  ## makes the built-in session anew
+	$(BIN)/python tools/make_session.py
+
+clean:  ## removes what was installed and built
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "OneTape needs Python 3.11 or newer: make PYTHON=/path/to/python3 ..." >&2; exit 1; }
+	@echo "making $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.made pyproject.toml requirements.lock
+	@echo "installing OneTape ..."
+	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.made pyproject.toml requirements.lock
+	@echo "installing OneTape and what its tests need ..."
+	@$(INSTALL) --editable '.[test]'
+	@touch $@ $(VENV)/.run
