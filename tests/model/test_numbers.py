@@ -10,15 +10,17 @@ from onetape.model.levels import BadLevels, Levels, Shape
 from onetape.model.numbers import BadNumber, level_number, number, optional, plain, positive, signed
 
 
-@pytest.mark.parametrize("text", ["0", "0.0", "1", "007.10", "83725.91000000", "1e-8", "1E3", "9" * 28, "0." + "1" * 28])
+@pytest.mark.parametrize("text", [
+    "0", "0.0", "1", "007.10", "83725.91000000", "1e-8", "1E3", "9" * 28, "0." + "1" * 28,
+])
 def test_plain_numbers_are_taken_with_their_digits(text):
     assert number(text) == Decimal(text)
     assert number(text).as_tuple() == Decimal(text).as_tuple()
 
 
 @pytest.mark.parametrize("text", [
-    "", "-1", "+1", "NaN", "sNaN", "Infinity", "inf", "1_000", " 1", "1 ", "1,5", "0x10", "1.", ".5", "1.2.3", "e5", "1e",
-    "1e999", "１", "٣", "²", "9" * 29, "0." + "1" * 29, "1e30", "1e-30", "1\n", "1" * 40,
+    "", "-1", "+1", "NaN", "sNaN", "Infinity", "inf", "1_000", " 1", "1 ", "1,5", "0x10", "1.", ".5", "1.2.3", "e5",
+    "1e", "1e999", "１", "٣", "²", "9" * 29, "0." + "1" * 29, "1e30", "1e-30", "1\n", "1" * 40,
 ])
 def test_all_else_is_refused(text):
     with pytest.raises(BadNumber):
@@ -50,6 +52,12 @@ def test_plain_text_has_no_exponent_and_comes_back(value):
     assert number(plain(value)) == value
 
 
+TAGGED_OBJECTS = (
+    b'[{"side":"offer","price_level":"3","new_quantity":"4","event_time":"x"},'
+    b'{"side":"bid","price_level":"1","new_quantity":"2"}]'
+)
+
+
 @pytest.mark.parametrize(("raw", "shape", "tag", "expected"), [
     (b'[["1.0","2"],["3","0"]]', Shape.PAIRS, "", [("1.0", "2"), ("3", "0")]),
     (b'[["1.0","2","0","7"]]', Shape.PAIRS, "", [("1.0", "2")]),
@@ -57,8 +65,7 @@ def test_plain_text_has_no_exponent_and_comes_back(value):
     (b'[{"price":1.10,"qty":0.00000001},{"qty":2,"price":5e-1}]', Shape.PRICE_QTY, "", [
         ("1.10", "0.00000001"), ("0.5", "2")]),
     (b'[["buy","1","2"],["sell","3","4"],["buy","1","0"]]', Shape.TAGGED_TRIPLES, "buy", [("1", "2"), ("1", "0")]),
-    (b'[{"side":"offer","price_level":"3","new_quantity":"4","event_time":"x"},'
-     b'{"side":"bid","price_level":"1","new_quantity":"2"}]', Shape.TAGGED_OBJECTS, "offer", [("3", "4")]),
+    (TAGGED_OBJECTS, Shape.TAGGED_OBJECTS, "offer", [("3", "4")]),
     (b"[]", Shape.PAIRS, "", []),
 ])
 def test_each_shape_of_levels(raw, shape, tag, expected):

@@ -457,7 +457,7 @@ def control(it: Control, requests: dict[int, tuple[tuple[Subscription, ...], boo
     wanted, removed = requests.pop(it.id, ((), False)) if it.id is not None else ((), False)
     if error is not None:
         return (Refused(wanted, f"{error.code}: {error.msg}", Reaction.DROP),)
-    return (Acked(wanted, removed),)
+    return (Unknown("?") if it.id is None else Acked(wanted, removed),)
 
 
 def blame(frame: bytes) -> tuple[str, Channel | None]:
