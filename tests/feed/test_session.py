@@ -20,6 +20,7 @@ from onetape.model import (
     Trade,
     TrustState,
 )
+from onetape.venues import VENUES
 from onetape.venues.base import Reaction, Refused, Timings
 from onetape.venues.binance import Binance
 
@@ -352,3 +353,15 @@ def test_a_subscription_silent_far_beyond_its_history_is_asked_for_again_while_i
         session.receive(trade(1_000 + number), now)
     assert session.counters["book frozen"] + session.counters["subscription silent"] == 1
     assert kinds([it for _, it in seen])[:2] == [TrustState.STALE, Fetch]
+
+
+def test_a_book_frame_with_a_damaged_symbol_may_have_been_of_any_book_where_arrivals_are_counted():
+    """Nothing on level2_batch would ever show that it is missing."""
+    session = Session(VENUES["coinbase-exchange"](), (Subscription("BTC-USD", Channel.BOOK),), 0, timings=QUIET)
+    session.open(0)
+    session.receive(b'{"type":"snapshot","product_id":"BTC-USD","bids":[["1","1"]],"asks":[["2","1"]]}', 1)
+    assert session.books["BTC-USD"].state is TrustState.LIVE
+    outcomes = session.receive(
+        b'{"type":"l2update","product_id":"BTC-USX","changes":[["buy","1","5"]],"time":"2026-01-01T00:00:00Z"}', LATER)
+    assert kinds(outcomes)[0] is TrustState.STALE
+    assert outcomes[-1].quarantined

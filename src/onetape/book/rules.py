@@ -23,6 +23,8 @@ class BookRules(Struct, frozen=True):
     """Levels that left the depth are sent again when they come back: truncate to the depth, no edge to mind."""
     overlapping: bool = False
     """Deltas may overlap the book's sequence (Binance spot)."""
+    counted: bool = False
+    """Deltas carry no number of their own, their arrivals are counted: one that went astray is missed by no number."""
     checksum_depth: int = 0
     """Levels per side that the checksum sees; 0: none."""
     crossed_grace_ns: int = 0

@@ -55,7 +55,7 @@ def _give(session: Session, it: Input) -> list[Event | Command]:
         case Frame():
             return session.receive(it.data, it.time)
         case Answer():
-            return session.receive_rest(it.id, it.status, it.body, it.time)
+            return session.receive_rest(it.id, it.status, it.body, it.time, it.headers)
         case Failed():
             return session.rest_failed(it.id, it.reason, it.time)
         case Opened():

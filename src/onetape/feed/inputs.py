@@ -25,6 +25,8 @@ class Answer(_Input, frozen=True, gc=False):
     status: int
     body: bytes
     url: str = ""
+    headers: dict[str, str] = {}
+    """Names in lower case; only those that tell how long to wait, and what is left."""
 
 
 class Failed(_Input, frozen=True, gc=False):

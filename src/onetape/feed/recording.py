@@ -48,6 +48,7 @@ class _Line(Struct, omit_defaults=True, gc=False):
     i: int = 0  # id of the Fetch
     s: int = 0  # HTTP status
     u: str = ""  # url
+    h: dict[str, str] = {}  # HTTP headers
 
 
 class _End(Struct):
@@ -178,7 +179,7 @@ def _to_line(it: Input) -> _Line:
         case Frame(data=data):
             _put(line, data)
         case Answer():
-            line.k, line.i, line.s, line.u = "answer", it.id, it.status, it.url
+            line.k, line.i, line.s, line.u, line.h = "answer", it.id, it.status, it.url, it.headers
             _put(line, it.body)
         case Failed():
             line.k, line.i, line.d = "failed", it.id, it.reason
@@ -203,7 +204,8 @@ def _from_line(line: _Line) -> Input:
             return Frame(number=line.n, time=line.t, connection=line.c, data=data)
         case "answer":
             return Answer(
-                number=line.n, time=line.t, connection=line.c, id=line.i, status=line.s, body=data, url=line.u
+                number=line.n, time=line.t, connection=line.c, id=line.i, status=line.s, body=data, url=line.u,
+                headers=line.h,
             )
         case "failed":
             return Failed(number=line.n, time=line.t, connection=line.c, id=line.i, reason=line.d)

@@ -389,7 +389,7 @@ class Session:
         if channel in (None, Channel.BOOK):
             if feed := self._feeds.get(symbol):
                 self._relay(feed, feed.sync.distrust(f"unreadable frame: {reason}", now), now, out)
-            elif not symbol:
+            elif not symbol or self.venue.spec.book.counted:  # a damaged symbol may have been any
                 self._distrust_all(f"unreadable frame: {reason}", now, out)
         out.append(self._error(symbol, channel or "", reason, now, quarantined=True, frame=frame))
 

@@ -78,7 +78,7 @@ SPEC = Spec(
         verification="sequence",
         tape=Channel.TRADES,
     ),
-    book=BookRules(Snapshots.IN_BAND, resends=False, crossed_grace_ns=SECOND),
+    book=BookRules(Snapshots.IN_BAND, resends=False, counted=True, crossed_grace_ns=SECOND),
     limits=Limits(
         args=100,  # none is published: short enough never to be "Message too big"
         sends_per_second=4.0,  # 8 are allowed per IP

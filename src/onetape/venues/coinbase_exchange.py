@@ -88,7 +88,7 @@ SPEC = Spec(
         verification="none",
         tape=Channel.TRADES,
     ),
-    book=BookRules(Snapshots.IN_BAND, resends=False, crossed_grace_ns=SECOND),
+    book=BookRules(Snapshots.IN_BAND, resends=False, counted=True, crossed_grace_ns=SECOND),
     limits=Limits(
         args=100,  # none is published: short enough never to be "Message too big"
         connects=8,

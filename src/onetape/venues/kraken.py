@@ -79,7 +79,7 @@ SPEC = Spec(
         verification="checksum(10)",
         tape=Channel.TRADES,
     ),
-    book=BookRules(Snapshots.IN_BAND, resends=True, checksum_depth=CHECKSUM_DEPTH),
+    book=BookRules(Snapshots.IN_BAND, resends=True, counted=True, checksum_depth=CHECKSUM_DEPTH),
     # No number of messages is published, only "Exceeded msg rate": few frames, with many symbols each.
     limits=Limits(args=50, connects=150, connects_per_ns=10 * MINUTE),
     # An idle socket is closed after 60 s. A heartbeat comes every second, but only while nothing else does.

@@ -1,0 +1,52 @@
+"""What the documents show works as shown."""
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from onetape.cli.main import app
+from onetape.venues import VENUES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+DOCUMENTS = sorted(it.name for it in ROOT.glob("*.md"))
+
+
+@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
+def test_the_python_example_runs(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "syncing" in done.stdout
+
+
+def test_the_table_of_venues_is_whole():
+    for name, venue in VENUES.items():
+        (row,) = re.findall(rf"^\| `{name}` \|.*\| (.*) \|$", README, re.MULTILINE)
+        verification = venue.spec.capabilities.verification
+        expected = {"sequence": "sequence", "checksum(10)": "best 10", "none": "nothing"}[verification]
+        assert expected in row
+
+
+def test_every_command_in_the_readme_exists():
+    import onetape.cli.listing  # noqa: PLC0415
+    import onetape.cli.replay  # noqa: PLC0415
+    import onetape.cli.run  # noqa: F401, PLC0415
+
+    commands = {it.callback.__name__ for it in app.registered_commands}
+    told = set(re.findall(r"\bonetape (\w+)", README)) - {"import"}
+    assert told == commands
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_make_target_that_is_named_exists(name):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for line in re.findall(r"(?:`|    )make ([a-z -]+)", (ROOT / name).read_text()):
+        assert set(line.split()) <= targets
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_file_that_is_named_exists(name):
+    for path in re.findall(r"`((?:src|tests|tools|bench|docs)/[\w./]+)`", (ROOT / name).read_text()):
+        assert (ROOT / path).exists() or "NAME" in path, path
