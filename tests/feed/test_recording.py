@@ -11,7 +11,8 @@ INPUTS = [
     Opened(number=1, time=10, connection="binance"),
     Frame(number=2, time=11, connection="binance", data='{"é":1}'.encode()),
     Frame(number=3, time=11, connection="binance", data=b"\xff\xfe\x00"),
-    Answer(number=4, time=12, connection="binance", id=7, status=200, body=b"{}", url="/x", headers={"retry-after": "3"}),
+    Answer(number=4, time=12, connection="binance", id=7, status=429, body=b"{}", url="/x",
+           headers={"retry-after": "3"}),
     Failed(number=5, time=13, connection="binance", id=8, reason="no route"),
     Closed(number=6, time=14, connection="binance", reason="1006"),
 ]
