@@ -2,8 +2,8 @@
 import sys
 from typing import Annotated
 
-import click
 import typer
+from typer.exceptions import TyperException
 
 from onetape import __version__
 from onetape.errors import OneTapeError, UsageError
@@ -11,7 +11,7 @@ from onetape.errors import OneTapeError, UsageError
 EPILOG = "Exit codes: 0 done, 1 failed, 2 wrong usage or input (one line on stderr says what), 130 interrupted."
 
 app = typer.Typer(
-    name="onetape", no_args_is_help=True, rich_markup_mode="rich", pretty_exceptions_enable=False, epilog=EPILOG,
+    name="onetape", rich_markup_mode="rich", pretty_exceptions_enable=False, epilog=EPILOG,
     context_settings={"help_option_names": ["-h", "--help"]},
     help="The consolidated tape and order book of crypto: exact, verified, gap-aware.",
 )
@@ -19,10 +19,14 @@ app = typer.Typer(
 
 @app.callback(invoke_without_command=True)
 def root(
+    context: typer.Context,
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
 ) -> None:
     if version:
         print(f"onetape {__version__}")  # noqa: T201
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(context.get_help())  # noqa: T201
         raise typer.Exit
 
 
@@ -32,10 +36,7 @@ def main() -> None:
 
     try:
         code = app(standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        code = 2
-    except click.ClickException as error:
+    except TyperException as error:
         context = getattr(error, "ctx", None)
         hint = f" (see {context.command_path} --help)" if context else ""
         code = _fail(error.format_message() + hint, error.exit_code)
@@ -43,7 +44,7 @@ def main() -> None:
         code = _fail(str(error), 2)
     except OneTapeError as error:
         code = _fail(str(error), 1)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         code = 130
     except BrokenPipeError:  # whoever read us has seen enough
         sys.stderr.close()

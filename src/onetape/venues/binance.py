@@ -2,11 +2,10 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
-from typing import ClassVar, Generic, TypeVar
+from typing import Annotated, ClassVar, Generic, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
-import msgspec
-from msgspec import Raw, Struct, json
+from msgspec import Meta, Raw, Struct, json
 
 from onetape.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
@@ -33,6 +32,7 @@ from onetape.model import (
 )
 from onetape.model.numbers import level_number, number, positive, signed
 from onetape.venues.base import (
+    UNREADABLE,
     Acked,
     BookRules,
     Budget,
@@ -92,6 +92,9 @@ SPEC = Spec(
 )
 
 T = TypeVar("T")
+Whole = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+OrNone = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # -1: there is none yet
+Time = Annotated[int, Meta(ge=0, le=2**63 // MILLISECOND - 1)]  # ms; in ns it still fits an int64
 
 
 class Combined(Struct, Generic[T], gc=False):
@@ -103,36 +106,36 @@ class Combined(Struct, Generic[T], gc=False):
 
 class Match(Struct, gc=False):
     s: str  # symbol
-    t: int  # trade id
+    t: Whole  # trade id
     p: str  # price
     q: str  # quantity, base
-    T: int  # trade time, ms
+    T: Time  # trade time, ms
     m: bool  # the buyer is the maker
 
 
 class AggTrade(Struct, gc=False):
-    a: int  # aggregate id
+    a: Whole  # aggregate id
     p: str  # price
     q: str  # quantity, base
-    f: int  # first raw trade id
-    l: int  # last raw trade id  # noqa: E741 - the venue's own name
-    T: int  # trade time, ms
+    f: OrNone  # first raw trade id
+    l: OrNone  # last raw trade id  # noqa: E741 - the venue's own name
+    T: Time  # trade time, ms
     m: bool  # the buyer is the maker
     s: str = ""  # symbol; REST does not repeat it
 
 
 class BookTicker(Struct, gc=False):
-    u: int  # book update id, the series of depth
+    u: Whole  # book update id, the series of depth
     s: str  # symbol
     b: str  # best bid price
     B: str  # best bid quantity
     a: str  # best ask price
     A: str  # best ask quantity
-    T: int | None = None  # transaction time, ms; USD-M only
+    T: Time | None = None  # transaction time, ms; USD-M only
 
 
 class Ticker24h(Struct, gc=False):
-    E: int  # event time, ms
+    E: Time  # event time, ms
     s: str  # symbol
     p: str  # price change
     P: str  # price change percent
@@ -144,40 +147,40 @@ class Ticker24h(Struct, gc=False):
 
 
 class _K(Struct, gc=False):
-    t: int  # open time, ms
-    T: int  # close time, ms: open + interval - 1
+    t: Time  # open time, ms
+    T: Time  # close time, ms: open + interval - 1
     i: str  # interval
     o: str  # open
     c: str  # close
     h: str  # high
     l: str  # low  # noqa: E741 - the venue's own name
     v: str  # volume, base
-    n: int  # trades
+    n: Whole  # trades
     x: bool  # closed
     q: str  # volume, quote
     V: str  # taker-buy volume, base
 
 
 class Kline(Struct, gc=False):
-    E: int  # event time, ms
+    E: Time  # event time, ms
     s: str  # symbol
     k: _K
 
 
 class _Depth(Struct, gc=False):
-    E: int  # event time, ms
+    E: Time  # event time, ms
     s: str  # symbol
-    U: int  # first update id
-    u: int  # last update id
+    U: Whole  # first update id
+    u: Whole  # last update id
     b: Raw  # changed bids
     a: Raw  # changed asks
 
 
 class Depth20(Struct, gc=False):
-    lastUpdateId: int
+    lastUpdateId: OrNone  # of a new listing -1, with an empty book
     bids: Raw
     asks: Raw
-    E: int | None = None  # event time, ms; REST of USD-M only
+    E: Time | None = None  # event time, ms; REST of USD-M only
 
 
 class _Error(Struct):
@@ -211,6 +214,7 @@ CHANNELS = {
 }
 # https://developers.binance.com/docs/binance-spot-api-docs/errors
 TRANSIENT = frozenset({-1000, -1001, -1003, -1006, -1007, -1008, -1016, -1034})
+PENDING = 64  # requests whose acks are still awaited; the oldest is forgotten first
 FORBIDDEN_WAIT = 5 * MINUTE  # HTTP 403 of the web application firewall
 
 
@@ -236,12 +240,15 @@ class Binance:
         return self._request("UNSUBSCRIBE", wanted)
 
     def _request(self, method: str, wanted: Sequence[Subscription]) -> list[bytes]:
-        streams = {f'"{stream_of(it)}"': it for it in wanted}
+        # In latin-1 each byte is one character: the limit is one of bytes, and some symbols are Chinese.
+        streams = {json.encode(stream_of(it)).decode("latin-1"): it for it in wanted}
         frames = []
         for batch in batches(list(streams), self.spec.limits):
             self._sent += 1
+            if len(self._requests) >= PENDING:
+                del self._requests[next(iter(self._requests))]
             self._requests[self._sent] = tuple(streams[it] for it in batch), method == "UNSUBSCRIBE"
-            frames.append(f'{{"method":"{method}","params":[{",".join(batch)}],"id":{self._sent}}}'.encode())
+            frames.append(f'{{"method":"{method}","params":[{",".join(batch)}],"id":{self._sent}}}'.encode("latin-1"))
         return frames
 
     def ping(self, number: int) -> bytes | None:
@@ -251,12 +258,13 @@ class Binance:
 
     def parse(self, frame: bytes, received: int) -> Sequence[Parsed]:
         # The stream's name stands first in the frame: looking there saves decoding the wrapper twice.
-        stream = frame[11 : frame.find(b'"', 11)] if frame.startswith(b'{"stream":"') else b""
+        end = frame.find(b'"', 11)
+        stream = frame[11:end] if end > 0 and frame.startswith(b'{"stream":"') else b""
         reader = self._readers.get(stream) or self._reader_of(stream, frame)
         return reader(frame, received)
 
     def _reader_of(self, stream: bytes, frame: bytes) -> Callable[[bytes, int], Sequence[Parsed]]:
-        match = STREAM.match(frame, 1)
+        match = STREAM.match(frame, 1) if stream else STREAM.search(frame)  # the name may stand last
         if match is None:
             return self._control
         _, kind, depth = match.groups()
@@ -471,7 +479,7 @@ def blame(frame: bytes) -> tuple[str, Channel | None]:
 
 
 class _Time(Struct):
-    serverTime: int  # ms
+    serverTime: Time
 
 
 class _Filter(Struct):
@@ -495,10 +503,10 @@ class ExchangeInfo(Struct):
 
 
 class _RestTrade(Struct):
-    id: int
+    id: Whole
     price: str
     qty: str
-    time: int  # ms
+    time: Time
     isBuyerMaker: bool
 
 
@@ -507,7 +515,7 @@ class _Code(Struct):
     msg: str = ""
 
 
-KlineRow = tuple[int, str, str, str, str, str, int, str, int, str, str, str]
+KlineRow = tuple[Time, str, str, str, str, str, Time, str, Whole, str, str, str]
 
 decode_time = json.Decoder(_Time).decode
 decode_symbol = json.Decoder(Symbol).decode
@@ -553,8 +561,8 @@ def parse_trades(venue: str, request: Request, body: bytes, received: int) -> li
 def parse_klines(venue: str, request: Request, body: bytes, received: int) -> list[Candle]:
     return [
         Candle(
-            venue=venue, symbol=request.symbol, exchange_time=(close + 1) * MILLISECOND, received_time=received,
-            available_at=received, interval=request.interval, start=start * MILLISECOND,
+            venue=venue, symbol=request.symbol, exchange_time=min((close + 1) * MILLISECOND, received),
+            received_time=received, available_at=received, interval=request.interval, start=start * MILLISECOND,
             end=(close + 1) * MILLISECOND, open=number(o), high=number(h), low=number(low), close=number(c),
             volume=number(volume), quote_volume=number(quote_volume), vwap=None, trades=trades,
             taker_buy_volume=number(taker), complete=True, source="venue",
@@ -569,7 +577,7 @@ def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
         return
     try:
         error = _decode_code(body)
-    except msgspec.MsgspecError:
+    except UNREADABLE:
         error = _Code(0, body[:100].decode("utf-8", "replace"))
     reason = f"HTTP {status}: {error.code} {error.msg}"
     wait = headers.get("retry-after", "")
@@ -590,10 +598,10 @@ def request_of(url: str, roots: Mapping[str, str]) -> Request | None:
     if root is None:
         return None
     asked = {key: values[-1] for key, values in parse_qs(parts.query).items()}
-    symbol, path = asked.get("symbol", ""), f"{parts.path}?{parts.query}"
+    symbol, path = asked.get("symbol", ""), parts.path + (f"?{parts.query}" if parts.query else "")
     match parts.path.removeprefix(root):
         case "depth":
-            return Request(RestKind.BOOK, path, symbol, depth=int(asked.get("limit", "0")))
+            return Request(RestKind.BOOK, path, symbol, depth=int(asked.get("limit", "100")))  # the default
         case "aggTrades":
             return Request(RestKind.TRADES, path, symbol, channel=Channel.AGG_TRADES)
         case "trades" | "historicalTrades":
