@@ -1,9 +1,12 @@
 """Prints tables for people and JSON for programs."""
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
+
+if TYPE_CHECKING:
+    from rich.console import JustifyMethod
 
 
 def print_json(value: Any) -> None:
@@ -23,7 +26,8 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for key, value in rows[0].items():
         number = isinstance(value, int) and not isinstance(value, bool)
-        table.add_column(key.replace("_", " "), justify="right" if number else "left", no_wrap=not table.columns)
+        justify: "JustifyMethod" = "right" if number else "left"
+        table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=not table.columns)
     for row in rows:
         table.add_row(*(_text(it) for it in row.values()))
     console.print(table)

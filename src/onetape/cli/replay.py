@@ -95,9 +95,8 @@ def _check_understood(player: "Replay", count: "Summary", path: Path) -> None:
 def _show(result: dict[str, Any]) -> None:
     print_table([
         {
-            "book": symbol, "state": it["state"], "verification": it["verification"], "sequence": it["sequence"],
-            "bid": " x ".join(it["bids"][0]) if it["bids"] else "-",
-            "ask": " x ".join(it["asks"][0]) if it["asks"] else "-",
+            "book": symbol, "state": it["state"], "verified by": it["verification"],
+            "bid": it["bids"][0][0] if it["bids"] else "-", "ask": it["asks"][0][0] if it["asks"] else "-",
             "levels": "/".join(map(str, it["levels"])), "trades": result["trades"].get(symbol, 0),
         }
         for symbol, it in result["books"].items()

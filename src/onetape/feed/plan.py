@@ -1,5 +1,6 @@
 """Splits what is wanted over connections, within each venue's limits."""
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import groupby
 
 from msgspec import Struct
 
@@ -33,27 +34,46 @@ def plan(venue: type[Venue], wanted: Sequence[Subscription]) -> list[Connection]
     by_route: dict[str, list[Subscription]] = {}
     for subscription in sorted(dict.fromkeys(check(venue, it) for it in wanted)):
         by_route.setdefault(venue.route_of(subscription), []).append(subscription)
-    most = venue.spec.limits.subscriptions
-    connections = []
-    for route, subscriptions in by_route.items():
-        step = most or len(subscriptions)
-        for number, first in enumerate(range(0, len(subscriptions), step), start=1):
-            connections.append(
-                Connection(venue.spec.name, route, number, tuple(subscriptions[first : first + step]))
-            )
-    return connections
+    return [
+        Connection(venue.spec.name, route, number, tuple(part))
+        for route, subscriptions in by_route.items()
+        for number, part in enumerate(_parts(subscriptions, venue.spec.limits.subscriptions or len(wanted)), start=1)
+    ]
+
+
+def _parts(subscriptions: Sequence[Subscription], most: int) -> Iterator[list[Subscription]]:
+    """At most so many each; a symbol is only parted where it alone is more than that."""
+    part: list[Subscription] = []
+    for _, of_symbol in groupby(subscriptions, key=lambda it: it.symbol):
+        group = list(of_symbol)
+        if part and len(part) + len(group) > most:
+            yield part
+            part = []
+        part += group
+        while len(part) > most:
+            yield part[:most]
+            part = part[most:]
+    if part:
+        yield part
 
 
 def check(venue: type[Venue], wanted: Subscription) -> Subscription:
-    """The subscription as the venue can serve it: the next depth up. Raises UsageError if it has no such thing."""
+    """The subscription as the venue can serve it: the next depth up, and nothing that the channel has no use for.
+
+    Raises UsageError if the venue has no such thing.
+    """
     spec = venue.spec
     has = spec.capabilities
     if wanted.channel not in has.channels:
         there = ", ".join(sorted(has.channels))
         raise UsageError(f"{spec.name} has no channel {wanted.channel}: there is {there}")
-    if wanted.channel is Channel.CANDLES and wanted.interval not in has.intervals:
-        near = nearest(wanted.interval, has.intervals)
-        raise UsageError(f"{spec.name} has no candles of {wanted.interval!r}: {near}")
-    if wanted.channel is Channel.BOOK:
-        return Subscription(wanted.symbol, Channel.BOOK, depth=has.depth_for(wanted.depth))
-    return wanted
+    match wanted.channel:
+        case Channel.CANDLES:
+            if wanted.interval not in has.intervals:
+                near = nearest(wanted.interval, has.intervals)
+                raise UsageError(f"{spec.name} has no candles of {wanted.interval!r}: {near}")
+            return Subscription(wanted.symbol, Channel.CANDLES, interval=wanted.interval)
+        case Channel.BOOK:
+            return Subscription(wanted.symbol, Channel.BOOK, depth=has.depth_for(wanted.depth))
+        case _:
+            return Subscription(wanted.symbol, wanted.channel)
