@@ -11,7 +11,7 @@ from onetape.model.numbers import BadNumber, level_number, number, optional, pla
 
 
 @pytest.mark.parametrize("text", [
-    "0", "0.0", "1", "007.10", "83725.91000000", "1e-8", "1E3", "9" * 28, "0." + "1" * 28,
+    "0", "0.0", "1", "007.10", "83725.91000000", "1e-8", "1E3", "9" * 28, "0." + "1" * 18, "1" * 10 + "." + "1" * 18,
 ])
 def test_plain_numbers_are_taken_with_their_digits(text):
     assert number(text) == Decimal(text)
@@ -20,7 +20,7 @@ def test_plain_numbers_are_taken_with_their_digits(text):
 
 @pytest.mark.parametrize("text", [
     "", "-1", "+1", "NaN", "sNaN", "Infinity", "inf", "1_000", " 1", "1 ", "1,5", "0x10", "1.", ".5", "1.2.3", "e5",
-    "1e", "1e999", "１", "٣", "²", "9" * 29, "0." + "1" * 29, "1e30", "1e-30", "1\n", "1" * 40,
+    "1e", "1e999", "１", "٣", "²", "9" * 29, "0." + "1" * 19, "1" * 11 + "." + "1" * 18, "1e30", "1e-19", "1\n", "1" * 40,
 ])
 def test_all_else_is_refused(text):
     with pytest.raises(BadNumber):

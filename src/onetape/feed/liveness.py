@@ -55,6 +55,7 @@ class Liveness:
         self._silence_ns, self._heartbeat_ns = silence_ns, heartbeat_ns
         self._frame = self._heartbeat = self._data = now
         self._heartbeats = 0
+        self._told_frame = self._told_heartbeat = False  # its silence was told, and it lasts
         self._next = now + SECOND
         self._pulses: dict[Subscription, _Pulse] = {}
         self._trades: dict[str, int] = {}  # trades since the last change of the book, by symbol
@@ -73,10 +74,10 @@ class Liveness:
         self._trades.pop(subscription.symbol, None)
 
     def frame(self, now: int) -> None:
-        self._frame = now
+        self._frame, self._told_frame = now, False
 
     def heartbeat(self, now: int) -> None:
-        self._heartbeat = now
+        self._heartbeat, self._told_heartbeat = now, False
         self._heartbeats += 1
 
     def data(self, subscription: Subscription, now: int) -> None:
@@ -103,10 +104,12 @@ class Liveness:
         self._next = now + SECOND
         silent = now - self._frame
         if self._silence_ns and silent >= self._silence_ns:
-            return [SocketSilent(silent)]
+            told, self._told_frame = self._told_frame, True
+            return [] if told else [SocketSilent(silent)]
         beat = now - self._heartbeat
         if self._heartbeat_ns and self._heartbeats and beat >= self._heartbeat_ns:
-            return [HeartbeatSilent(beat)]
+            told, self._told_heartbeat = self._told_heartbeat, True
+            return [] if told else [HeartbeatSilent(beat)]
         return [*self._silent_subscriptions(now), *self._frozen_books(now)]
 
     def _silent_subscriptions(self, now: int) -> list[Verdict]:

@@ -443,7 +443,8 @@ class Session:
             frame = self.venue.ping(self._pings + 1)
             if frame is not None:
                 self._pings += 1
-                self._pong_by = now + self._timings.pong_wait_ns
+                if self._pong_by is None and self._timings.pong_wait_ns:  # else the earlier ping is still waiting
+                    self._pong_by = now + self._timings.pong_wait_ns
                 out.append(Send(frame))
 
     # --- small things -----------------------------------------------------------------------------------------------

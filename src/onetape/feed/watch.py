@@ -29,7 +29,10 @@ class _Entry:
 
 
 class SubscriptionWatch:
-    """Of one connection. An ack proves nothing, and data may come before it: data counts as the ack."""
+    """Of one connection. An ack proves nothing, and data may come before it: data counts as the ack.
+
+    ``ack_ns`` or ``first_frame_ns`` of 0 waits for ever.
+    """
 
     def __init__(self, ack_ns: int, first_frame_ns: int) -> None:
         self._ack_ns, self._first_frame_ns = ack_ns, first_frame_ns
@@ -77,17 +80,19 @@ class SubscriptionWatch:
         return len(self._open)
 
     def next_wake(self) -> int | None:
-        return min((self._deadline(it) for it in self._open), default=None)
+        return min((due for it in self._open if (due := self._deadline(it)) is not None), default=None)
 
     def wake(self, now: int) -> Sequence[Stuck]:
-        due = sorted(it for it in self._open if self._deadline(it) <= now)
-        return [Stuck(it, self._why(self._entries[it])) for it in due]
+        late = sorted(it for it in self._open if (due := self._deadline(it)) is not None and due <= now)
+        return [Stuck(it, self._why(self._entries[it])) for it in late]
 
-    def _deadline(self, subscription: Subscription) -> int:
+    def _deadline(self, subscription: Subscription) -> int | None:
         entry = self._entries[subscription]
         if entry.retry_at is not None:
             return entry.retry_at
         wait = self._first_frame_ns if entry.acked else self._ack_ns
+        if not wait:
+            return None
         return entry.asked + min(wait << min(entry.attempts - 1, 10), max(wait, LONGEST_RETRY_NS))
 
     def _why(self, entry: _Entry) -> str:

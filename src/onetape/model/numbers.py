@@ -4,6 +4,7 @@ from decimal import Decimal
 from functools import lru_cache
 
 MAX_DIGITS = 28  # Decimal's default precision: arithmetic on more would round without a word
+MAX_FRACTION = 18  # digits behind the point, what a DECIMAL(38, 18) of the stores takes
 MAX_LEVEL_DIGITS = 18  # what an int64 mantissa always holds
 
 _NUMBER = re.compile(r"(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d{1,2}))?", re.ASCII)
@@ -18,8 +19,9 @@ def _parse(text: str, max_digits: int) -> Decimal:
     if match is None:
         raise BadNumber(f"not a plain non-negative decimal: {text[:60]!r}")
     whole, fraction, exponent = match[1].lstrip("0"), match[2] or "", int(match[3] or 0)
-    if max(len(whole) + exponent, 0) + max(len(fraction) - exponent, 0) > max_digits:
-        raise BadNumber(f"more than {max_digits} digits: {text[:60]!r}")
+    behind = max(len(fraction) - exponent, 0)
+    if behind > MAX_FRACTION or max(len(whole) + exponent, 0) + behind > max_digits:
+        raise BadNumber(f"more than {max_digits} digits, or {MAX_FRACTION} behind the point: {text[:60]!r}")
     return Decimal(text)
 
 
@@ -27,7 +29,7 @@ def _parse(text: str, max_digits: int) -> Decimal:
 def number(text: str) -> Decimal:
     """The exact value of a price, size or volume; keeps the digits as written (``0.10`` stays ``0.10``).
 
-    Raises BadNumber on a sign, NaN, infinity, spaces, underscores, or more than 28 digits.
+    Raises BadNumber on a sign, NaN, infinity, spaces, underscores, more than 28 digits or 18 behind the point.
     """
     return _parse(text, MAX_DIGITS)
 
