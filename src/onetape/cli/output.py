@@ -26,7 +26,7 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for key, value in rows[0].items():
         number = isinstance(value, int) and not isinstance(value, bool)
-        justify: "JustifyMethod" = "right" if number else "left"
+        justify: JustifyMethod = "right" if number else "left"
         table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=not table.columns)
     for row in rows:
         table.add_row(*(_text(it) for it in row.values()))

@@ -90,9 +90,11 @@ class Liveness:
         pulse.last = self._data = now
         pulse.suspected = False
         symbol = subscription.symbol
+        if symbol not in self._books:
+            return
         if subscription.channel is Channel.BOOK:
             self._trades[symbol] = 0
-        elif subscription.channel in (Channel.TRADES, Channel.AGG_TRADES) and symbol in self._books:
+        elif subscription.channel in (Channel.TRADES, Channel.AGG_TRADES):
             self._trades[symbol] = self._trades.get(symbol, 0) + 1
 
     def next_wake(self) -> int:

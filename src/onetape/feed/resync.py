@@ -49,8 +49,9 @@ class Resync:
 
     def answered(self, now: int, wait_ns: int = 0) -> Step | None:
         """...but an answer that came and did not help makes room for the next request, not before ``wait_ns``."""
-        self._phase, self._deadline = _Phase.WANTED, None
         self._not_before = max(self._not_before, now + wait_ns)
+        if self._phase is _Phase.AWAITING:  # else it comes too late to matter
+            self._phase, self._deadline = _Phase.WANTED, None
         return self._try(now)
 
     def unsubscribed(self, now: int) -> Step | None:
@@ -62,10 +63,12 @@ class Resync:
 
     def held(self) -> None:
         """A snapshot was brought and waits for the stream to say its first word: nothing to ask for."""
-        self._phase, self._deadline = _Phase.IDLE, None
+        if self._phase is not _Phase.UNSUBSCRIBING:  # who left the stream must come back, or hears nothing ever again
+            self._phase, self._deadline = _Phase.IDLE, None
 
     def live(self, now: int) -> None:
-        self._phase, self._deadline, self._live_since = _Phase.IDLE, None, now
+        self._live_since = now
+        self.held()
 
     def next_wake(self) -> int | None:
         return self._not_before if self._phase is _Phase.WANTED else self._deadline

@@ -370,6 +370,8 @@ class Session:
             case Step.UNSUBSCRIBE:
                 out += map(Send, self.venue.unsubscribe(wanted))
             case Step.SUBSCRIBE:
+                if feed.sync.state in (TrustState.LIVE, TrustState.CROSSED):  # by a late snapshot: a hole follows it
+                    self._relay(feed, feed.sync.distrust("subscribed anew", now), now, out)
                 self._watch.asked(wanted, now)
                 out += map(Send, self.venue.subscribe(wanted))
             case Step.RECONNECT:
