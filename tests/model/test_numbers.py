@@ -32,6 +32,7 @@ def test_all_else_is_refused(text):
 
 def test_levels_hold_what_an_int64_holds():
     assert level_number("9" * 18)
+    assert level_number("12345678901.00000000")  # Binance prints eight places, whatever the size
     with pytest.raises(BadNumber, match="more than 18 digits"):
         level_number("9" * 19)
 

@@ -14,14 +14,16 @@ class BadNumber(ValueError):
     """Not a number that a price or a size can be."""
 
 
-def _parse(text: str, max_digits: int) -> Decimal:
+def _parse(text: str, most: int) -> Decimal:
+    """``most`` digits, those zeros that end a fraction not counted: 12345678901.00000000 has eleven."""
     match = _NUMBER.fullmatch(text)
     if match is None:
         raise BadNumber(f"not a plain non-negative decimal: {text[:60]!r}")
     whole, fraction, exponent = match[1].lstrip("0"), match[2] or "", int(match[3] or 0)
-    behind = max(len(fraction) - exponent, 0)
-    if behind > MAX_FRACTION or max(len(whole) + exponent, 0) + behind > max_digits:
-        raise BadNumber(f"more than {max_digits} digits, or {MAX_FRACTION} behind the point: {text[:60]!r}")
+    before, behind = max(len(whole) + exponent, 0), max(len(fraction) - exponent, 0)
+    telling = before + max(len(fraction.rstrip("0")) - exponent, 0)
+    if behind > MAX_FRACTION or before + behind > MAX_DIGITS or telling > most:
+        raise BadNumber(f"more than {most} digits, or {MAX_FRACTION} behind the point: {text[:60]!r}")
     return Decimal(text)
 
 

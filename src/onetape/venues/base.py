@@ -254,13 +254,14 @@ def batches(args: Sequence[str], limits: Limits, overhead: int = 100) -> Iterato
     batch: list[str] = []
     size = overhead
     for arg in args:
+        length = len(arg.encode()) + 1  # some symbols are Chinese
         full = limits.args and len(batch) >= limits.args
-        long = limits.frame_bytes and size + len(arg) + 1 > limits.frame_bytes
+        long = limits.frame_bytes and size + length > limits.frame_bytes
         if batch and (full or long):
             yield batch
             batch, size = [], overhead
         batch.append(arg)
-        size += len(arg) + 1
+        size += length
     if batch:
         yield batch
 

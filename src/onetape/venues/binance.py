@@ -223,9 +223,11 @@ class Binance:
 
     def __init__(self, route: str = "") -> None:
         self.route = route
-        self._sent = 0
-        self._requests: dict[int, tuple[tuple[Subscription, ...], bool]] = {}  # awaiting an ack; True: unsubscribing
-        self._readers: dict[bytes, Callable[[bytes, int], Sequence[Parsed]]] = {}  # by stream, as they are met
+        self._requests = Requests(self.spec.limits)
+        self._readers = Readers({
+            b"trade": self._trade, b"aggTrade": self._agg_trade, b"bookTicker": self._quote, b"ticker": self._ticker,
+            b"kline_": self._candle, b"depth": self._depth, b"depthN": self._partial, b"": self._requests.answer,
+        }, 2 * self.spec.limits.subscriptions)
 
     @staticmethod
     def route_of(subscription: Subscription) -> str:
@@ -234,22 +236,10 @@ class Binance:
     # --- out --------------------------------------------------------------------------------------------------------
 
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
-        return self._request("SUBSCRIBE", wanted)
+        return self._requests.frames("SUBSCRIBE", wanted)
 
     def unsubscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
-        return self._request("UNSUBSCRIBE", wanted)
-
-    def _request(self, method: str, wanted: Sequence[Subscription]) -> list[bytes]:
-        # In latin-1 each byte is one character: the limit is one of bytes, and some symbols are Chinese.
-        streams = {json.encode(stream_of(it)).decode("latin-1"): it for it in wanted}
-        frames = []
-        for batch in batches(list(streams), self.spec.limits):
-            self._sent += 1
-            if len(self._requests) >= PENDING:
-                del self._requests[next(iter(self._requests))]
-            self._requests[self._sent] = tuple(streams[it] for it in batch), method == "UNSUBSCRIBE"
-            frames.append(f'{{"method":"{method}","params":[{",".join(batch)}],"id":{self._sent}}}'.encode("latin-1"))
-        return frames
+        return self._requests.frames("UNSUBSCRIBE", wanted)
 
     def ping(self, number: int) -> bytes | None:
         return None
@@ -257,24 +247,7 @@ class Binance:
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def parse(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        # The stream's name stands first in the frame: looking there saves decoding the wrapper twice.
-        end = frame.find(b'"', 11)
-        stream = frame[11:end] if end > 0 and frame.startswith(b'{"stream":"') else b""
-        reader = self._readers.get(stream) or self._reader_of(stream, frame)
-        return reader(frame, received)
-
-    def _reader_of(self, stream: bytes, frame: bytes) -> Callable[[bytes, int], Sequence[Parsed]]:
-        match = STREAM.match(frame, 1) if stream else STREAM.search(frame)  # the name may stand last
-        if match is None:
-            return self._control
-        _, kind, depth = match.groups()
-        reader = {
-            b"trade": self._trade, b"aggTrade": self._agg_trade, b"bookTicker": self._quote, b"ticker": self._ticker,
-            b"kline_": self._candle, b"depth": self._partial if depth else self._depth,
-        }.get(kind, self._unknown)
-        if stream and len(self._readers) < 2 * self.spec.limits.subscriptions:
-            self._readers[stream] = reader
-        return reader
+        return self._readers.of(frame)(frame, received)
 
     def _trade(self, frame: bytes, received: int) -> Sequence[Parsed]:
         it = decode_trade(frame).data
@@ -309,12 +282,6 @@ class Binance:
         name, _, rest = message.stream.partition("@depth")  # the payload names no symbol
         depth = int(rest.partition("@")[0])
         return (snapshot(self.spec.name, name.upper(), message.data, depth, "none", received),)
-
-    def _control(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        return control(decode_control(frame), self._requests)
-
-    def _unknown(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        return (Unknown(decode_control(frame).stream or "?"),)
 
     def blame(self, frame: bytes) -> tuple[str, Channel | None]:
         return blame(frame)
@@ -388,6 +355,70 @@ class Binance:
 # --- what both markets of Binance share: their shapes ---------------------------------------------------------------
 
 
+Reader = Callable[[bytes, int], Sequence[Parsed]]
+
+
+class Readers:
+    """Finds the reader of a frame by the name of its stream, which mostly stands first: no wrapper is decoded twice."""
+
+    def __init__(self, by_kind: Mapping[bytes, Reader], limit: int) -> None:
+        """``by_kind``: ``depthN`` reads partial depths, the empty one what has no stream."""
+        self._by_kind, self._limit = by_kind, limit
+        self._by_stream: dict[bytes, Reader] = {}  # as they are met
+
+    def of(self, frame: bytes) -> Reader:
+        end = frame.find(b'"', 11)
+        stream = frame[11:end] if end > 0 and frame.startswith(b'{"stream":"') else b""
+        return self._by_stream.get(stream) or self._find(stream, frame)
+
+    def _find(self, stream: bytes, frame: bytes) -> Reader:
+        match = STREAM.match(frame, 1) if stream else STREAM.search(frame)  # the name may stand last
+        if match is None:
+            return self._by_kind[b""]
+        _, kind, depth = match.groups()
+        reader = self._by_kind.get(b"depthN" if depth and kind == b"depth" else kind, unknown)
+        if stream and len(self._by_stream) < self._limit:
+            self._by_stream[stream] = reader
+        return reader
+
+
+def unknown(frame: bytes, _received: int) -> Sequence[Parsed]:
+    return (Unknown(decode_control(frame).stream or "?"),)
+
+
+class Requests:
+    """What this connection has asked for, by the number that the answer repeats."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._sent = 0
+        self._pending: dict[int, tuple[tuple[Subscription, ...], bool]] = {}  # awaiting an ack; True: unsubscribing
+
+    def frames(self, method: str, wanted: Sequence[Subscription]) -> list[bytes]:
+        streams = {json.encode(stream_of(it)).decode(): it for it in wanted}
+        frames = []
+        for batch in batches(list(streams), self._limits):
+            self._sent += 1
+            if len(self._pending) >= PENDING:
+                del self._pending[next(iter(self._pending))]
+            self._pending[self._sent] = tuple(streams[it] for it in batch), method == "UNSUBSCRIBE"
+            frames.append(f'{{"method":"{method}","params":[{",".join(batch)}],"id":{self._sent}}}'.encode())
+        return frames
+
+    def answer(self, frame: bytes, _received: int) -> Sequence[Parsed]:
+        """Acks prove only that the request was read: a stream of an unknown symbol is acked, and silent for ever."""
+        it = decode_control(frame)
+        if it.stream == "!serverShutdown":
+            return (Notice("serverShutdown"),)
+        if it.stream is not None:
+            return (Unknown(it.stream),)
+        error = it.error or (_Error(it.code, it.msg) if it.code is not None else None)
+        wanted, removed = self._pending.pop(it.id, ((), False)) if it.id is not None else ((), False)
+        if error is not None:
+            return (Refused(wanted, f"{error.code}: {error.msg}", Reaction.DROP),)
+        return (Unknown("?") if it.id is None else Acked(wanted, removed),)
+
+
 def stream_of(it: Subscription) -> str:
     symbol = it.symbol.lower()
     match it.channel:
@@ -453,19 +484,6 @@ def snapshot(venue: str, symbol: str, it: Depth20, depth: int, verification: str
         received_time=received, available_at=received, sequence=it.lastUpdateId, bids=Levels(it.bids, Shape.PAIRS),
         asks=Levels(it.asks, Shape.PAIRS), depth=depth, verification=verification,
     )
-
-
-def control(it: Control, requests: dict[int, tuple[tuple[Subscription, ...], bool]]) -> Sequence[Parsed]:
-    """Acks prove only that the request was read: a stream of an unknown symbol is acked, and silent for ever."""
-    if it.stream == "!serverShutdown":
-        return (Notice("serverShutdown"),)
-    if it.stream is not None:
-        return (Unknown(it.stream),)
-    error = it.error or (_Error(it.code, it.msg) if it.code is not None else None)
-    wanted, removed = requests.pop(it.id, ((), False)) if it.id is not None else ((), False)
-    if error is not None:
-        return (Refused(wanted, f"{error.code}: {error.msg}", Reaction.DROP),)
-    return (Unknown("?") if it.id is None else Acked(wanted, removed),)
 
 
 def blame(frame: bytes) -> tuple[str, Channel | None]:

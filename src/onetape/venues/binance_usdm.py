@@ -1,5 +1,5 @@
 """Binance USD-M futures: https://developers.binance.com/docs/derivatives/usds-margined-futures"""
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 from urllib.parse import quote
 
@@ -35,24 +35,23 @@ from onetape.venues.base import (
     Snapshots,
     Spec,
     Timings,
-    Unknown,
-    batches,
     readable,
 )
 from onetape.venues.binance import (
     INTERVALS,
     PARTIAL_DEPTHS,
-    STREAM,
     Combined,
+    Readers,
+    Requests,
+    Time,
+    Whole,
     agg_trade,
     blame,
     book_ticker,
     candle,
     check,
-    control,
     decode_agg_trade,
     decode_book_ticker,
-    decode_control,
     decode_depth_body,
     decode_exchange_info,
     decode_kline,
@@ -64,7 +63,6 @@ from onetape.venues.binance import (
     parse_trades,
     request_of,
     snapshot,
-    stream_of,
     ticker,
 )
 
@@ -112,8 +110,8 @@ SPEC = Spec(
 
 class _Match(Struct, gc=False):
     s: str  # symbol
-    t: int  # trade id
-    T: int  # trade time, ms
+    t: Whole  # trade id
+    T: Time  # trade time, ms
     m: bool  # the buyer is the maker
     p: str = ""  # price
     q: str = ""  # quantity, base; RPI fills included
@@ -122,11 +120,12 @@ class _Match(Struct, gc=False):
 
 class _Depth(Struct, gc=False):
     s: str  # symbol
-    T: int  # transaction time, ms
-    u: int  # last update id
-    pu: int  # last update id of the event before: the one promise of continuity, U jumps
+    T: Time  # transaction time, ms
+    u: Whole  # last update id
+    pu: Whole  # last update id of the event before: the one promise of continuity, U jumps
     b: Raw  # changed bids, or the best in a partial depth
     a: Raw  # changed asks, or the best
+
 
 _decode_trade = json.Decoder(Combined[_Match]).decode
 _decode_depth = json.Decoder(Combined[_Depth]).decode
@@ -137,9 +136,11 @@ class BinanceUsdm:
 
     def __init__(self, route: str = "") -> None:
         self.route = route
-        self._sent = 0
-        self._requests: dict[int, tuple[tuple[Subscription, ...], bool]] = {}  # awaiting an ack; True: unsubscribing
-        self._readers: dict[bytes, Callable[[bytes, int], Sequence[Parsed]]] = {}  # by stream, as they are met
+        self._requests = Requests(self.spec.limits)
+        self._readers = Readers({  # a partial depth looks like a diff: only the stream's name tells them apart
+            b"trade": self._trade, b"aggTrade": self._agg_trade, b"bookTicker": self._quote, b"ticker": self._ticker,
+            b"kline_": self._candle, b"depth": self._depth, b"depthN": self._partial, b"": self._requests.answer,
+        }, 2 * self.spec.limits.subscriptions)
 
     @staticmethod
     def route_of(subscription: Subscription) -> str:
@@ -148,19 +149,10 @@ class BinanceUsdm:
     # --- out --------------------------------------------------------------------------------------------------------
 
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
-        return self._request("SUBSCRIBE", wanted)
+        return self._requests.frames("SUBSCRIBE", wanted)
 
     def unsubscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
-        return self._request("UNSUBSCRIBE", wanted)
-
-    def _request(self, method: str, wanted: Sequence[Subscription]) -> list[bytes]:
-        streams = {f'"{stream_of(it)}"': it for it in wanted}
-        frames = []
-        for batch in batches(list(streams), self.spec.limits):
-            self._sent += 1
-            self._requests[self._sent] = tuple(streams[it] for it in batch), method == "UNSUBSCRIBE"
-            frames.append(f'{{"method":"{method}","params":[{",".join(batch)}],"id":{self._sent}}}'.encode())
-        return frames
+        return self._requests.frames("UNSUBSCRIBE", wanted)
 
     def ping(self, number: int) -> bytes | None:
         return None
@@ -168,23 +160,7 @@ class BinanceUsdm:
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def parse(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        # The stream's name stands first in the frame: looking there saves decoding the wrapper twice.
-        stream = frame[11 : frame.find(b'"', 11)] if frame.startswith(b'{"stream":"') else b""
-        reader = self._readers.get(stream) or self._reader_of(stream, frame)
-        return reader(frame, received)
-
-    def _reader_of(self, stream: bytes, frame: bytes) -> Callable[[bytes, int], Sequence[Parsed]]:
-        match = STREAM.match(frame, 1)
-        if match is None:
-            return self._control
-        _, kind, depth = match.groups()
-        reader = {  # a partial depth looks like a diff: only the stream's name tells them apart
-            b"trade": self._trade, b"aggTrade": self._agg_trade, b"bookTicker": self._quote, b"ticker": self._ticker,
-            b"kline_": self._candle, b"depth": self._partial if depth else self._depth,
-        }.get(kind, self._unknown)
-        if stream and len(self._readers) < 2 * self.spec.limits.subscriptions:
-            self._readers[stream] = reader
-        return reader
+        return self._readers.of(frame)(frame, received)
 
     def _trade(self, frame: bytes, received: int) -> Sequence[Parsed]:
         it = _decode_trade(frame).data
@@ -228,12 +204,6 @@ class BinanceUsdm:
             available_at=received, sequence=it.u, bids=Levels(it.b, Shape.PAIRS), asks=Levels(it.a, Shape.PAIRS),
             depth=int(rest.partition("@")[0]), verification="none",
         ),)
-
-    def _control(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        return control(decode_control(frame), self._requests)
-
-    def _unknown(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        return (Unknown(decode_control(frame).stream or "?"),)
 
     def blame(self, frame: bytes) -> tuple[str, Channel | None]:
         return blame(frame)
