@@ -1,0 +1,1 @@
+"""The tape: which trades there are, each once, and what is known to be missing."""

@@ -1,0 +1,176 @@
+"""Knows of one instrument's tape what is there, once, and what is missing.
+
+Sans-I/O. Where a venue's ids are consecutive, coverage is a set of intervals: a trade covers (after, id], so aggregates
+and single matches follow one rule, and it does not matter in which order they come. A hole is only suspected at first;
+if it is still there after the grace it is a gap: told, and asked for. Where ids prove nothing (Bybit), trades are only
+kept apart by them.
+"""
+from collections import deque
+from collections.abc import Iterable, Sequence
+
+from msgspec import Struct
+
+from onetape.clock import HOUR, MILLISECOND
+from onetape.model import Channel, GapClosed, GapOpened, InstrumentId, NeedTrades, Skipped, Trade
+from onetape.tape.coverage import Coverage, Interval
+
+GRACE_NS = 250 * MILLISECOND
+WINDOW_NS = HOUR
+MAX_WINDOW = 500_000  # ids of the window: an hour at 140 trades a second
+MAX_INTERVALS = 10_000  # holes that are kept apart; beyond, the oldest interval is forgotten, and what lies below it
+
+Output = GapOpened | GapClosed | NeedTrades
+NEW: Sequence[Output] = ()
+"""The trade is new, and nothing follows from it."""
+
+
+class OpenGap(Struct):
+    """Ids strictly between ``after`` and ``before`` are missing, or were."""
+
+    after: int
+    before: int
+    opened_at: int
+    recovered: int = 0
+
+
+class LedgerState(Struct, frozen=True):
+    """All that a restart must not forget."""
+
+    intervals: tuple[Interval, ...] = ()
+    gaps: tuple[OpenGap, ...] = ()
+    window: tuple[tuple[int, str], ...] = ()
+    """Where ids prove nothing: (exchange time, id) of the last hour."""
+
+
+class _Suspect(Struct, frozen=True):
+    due: int
+    after: int
+    before: int
+
+
+class TradeLedger:
+    """Of one instrument and channel; outlives connections. The one owner of what counts as seen."""
+
+    def __init__(
+        self, id: InstrumentId, channel: Channel, grace_ns: int = GRACE_NS,  # noqa: A002
+        state: LedgerState = LedgerState(),  # noqa: B008 - frozen
+    ) -> None:
+        self.id, self.channel = id, channel
+        self.received = self.duplicates = self.skipped = self.forgotten = 0
+        self._grace_ns = grace_ns
+        self._coverage = Coverage(state.intervals)
+        self._gaps = [OpenGap(it.after, it.before, it.opened_at, it.recovered) for it in state.gaps]
+        self._suspects: deque[_Suspect] = deque()
+        if state.intervals:  # what was only suspected when the process ended is told at the first wake
+            self._suspects.append(_Suspect(0, state.intervals[0].first, state.intervals[-1].last))
+        self._window: dict[str, int] = {identity: time for time, identity in state.window}
+
+    @property
+    def coverage(self) -> Iterable[Interval]:
+        return self._coverage
+
+    @property
+    def gaps(self) -> Sequence[OpenGap]:
+        return self._gaps
+
+    def state(self) -> LedgerState:
+        return LedgerState(
+            tuple(self._coverage), tuple(self._gaps), tuple((time, it) for it, time in self._window.items())
+        )
+
+    def receive(self, it: Trade, now: int) -> Sequence[Output] | None:
+        """None for a trade that was had before; else what follows from the new one, mostly nothing."""
+        if it.after is None:
+            return self._receive_by_id(it.id, it.exchange_time)
+        last = int(it.id)
+        if self._coverage.extend(it.after, last, it.exchange_time):
+            self.received += 1
+            return NEW
+        return self._cover(it.after + 1, last, it.exchange_time, now)
+
+    def skip(self, it: Skipped, now: int) -> Sequence[Output] | None:
+        """As ``receive``, for ids that have no place on the tape: they count as covered."""
+        if it.after is None:
+            return self._receive_by_id(it.last, it.exchange_time)
+        self.skipped += 1
+        return self._cover(it.after + 1, int(it.last), it.exchange_time, now)
+
+    def next_wake(self) -> int | None:
+        """When the oldest suspicion has had its grace."""
+        return self._suspects[0].due if self._suspects else None
+
+    def wake(self, now: int) -> list[Output]:
+        """What is still missing after its grace is a gap."""
+        out: list[Output] = []
+        while self._suspects and self._suspects[0].due <= now:
+            suspect = self._suspects.popleft()
+            for hole in self._coverage.missing(suspect.after, suspect.before):
+                if not any(gap.after < hole.first and hole.last < gap.before for gap in self._gaps):
+                    out += self._open(hole, now)
+        return out
+
+    def close(self, gap: OpenGap, cause: str, now: int, *, healed: bool = False) -> GapClosed:
+        """Ends a gap that no trade will fill: the venue has nothing there (``healed``), or gives it no more."""
+        self._gaps.remove(gap)
+        return self._closed(gap, cause, now, healed=healed)
+
+    # --- ids that are consecutive -----------------------------------------------------------------------------------
+
+    def _cover(self, first: int, last: int, time: int, now: int) -> Sequence[Output] | None:
+        added = self._coverage.add(first, last, time, time)
+        if not added:
+            self.duplicates += 1
+            return None
+        self.received += 1
+        self._suspect(self._coverage.below(first), first, now)
+        self._suspect(last, self._coverage.above(last), now)
+        if len(self._coverage) > MAX_INTERVALS:
+            self._coverage = Coverage(list(self._coverage)[1:])
+            self.forgotten += 1
+        return self._fill(first, last, added, now) if self._gaps else NEW
+
+    def _suspect(self, after: int | None, before: int | None, now: int) -> None:
+        if after is not None and before is not None and before - after > 1:
+            self._suspects.append(_Suspect(now + self._grace_ns, after, before))
+
+    def _open(self, hole: Interval, now: int) -> list[Output]:
+        gap = OpenGap(hole.first - 1, hole.last + 1, now)
+        self._gaps.append(gap)
+        opened = GapOpened(
+            venue=self.id.venue, symbol=self.id.symbol, exchange_time=hole.to_time, received_time=now,
+            available_at=now, channel=self.channel, after=str(gap.after), before=str(gap.before),
+            from_time=hole.from_time, to_time=hole.to_time, cause="ids are missing",
+        )
+        return [opened, NeedTrades(self.id.symbol, self.channel, opened.after, opened.before, opened.cause)]
+
+    def _fill(self, first: int, last: int, added: int, now: int) -> Sequence[Output]:
+        out: list[Output] = []
+        for gap in list(self._gaps):
+            if last <= gap.after or first >= gap.before:
+                continue
+            gap.recovered += min(added, gap.before - gap.after - 1)
+            if self._coverage.covers(gap.after + 1, gap.before - 1):
+                out.append(self.close(gap, "filled", now, healed=True))
+        return out or NEW
+
+    def _closed(self, gap: OpenGap, cause: str, now: int, *, healed: bool) -> GapClosed:
+        return GapClosed(
+            venue=self.id.venue, symbol=self.id.symbol, exchange_time=now, received_time=now, available_at=now,
+            channel=self.channel, after=str(gap.after), before=str(gap.before), healed=healed, cause=cause,
+            recovered=gap.recovered,
+        )
+
+    # --- ids that prove nothing -------------------------------------------------------------------------------------
+
+    def _receive_by_id(self, identity: str, time: int) -> Sequence[Output] | None:
+        window = self._window
+        if identity in window:
+            self.duplicates += 1
+            return None
+        self.received += 1
+        window[identity] = time
+        oldest = next(iter(window))
+        if window[oldest] < time - WINDOW_NS or len(window) > MAX_WINDOW:
+            del window[oldest]  # one out for each one in keeps pace
+            self.forgotten += 1
+        return NEW

@@ -1,0 +1,192 @@
+"""Each trade once, coverage true, and gaps exactly what is missing."""
+from decimal import Decimal as D
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from onetape.model import Channel, GapClosed, GapOpened, InstrumentId, NeedTrades, Side, Skipped, Trade
+from onetape.tape.ledger import GRACE_NS, MAX_WINDOW, NEW, WINDOW_NS, TradeLedger
+
+HEAD = {"venue": "v", "symbol": "s", "received_time": 0, "available_at": 0, "channel": Channel.TRADES}
+
+
+def trade(number, width=1, time=None, after=-1):
+    return Trade(
+        **HEAD, exchange_time=number * 10 if time is None else time, id=str(number),
+        after=number - width if after == -1 else after, price=D(1), size=D(1), side=Side.BUY,
+    )
+
+
+def skipped(first, last):
+    return Skipped(
+        **HEAD, exchange_time=last * 10, first=str(first), last=str(last), after=first - 1, reason="off the book"
+    )
+
+
+def ledger(**rest):
+    return TradeLedger(InstrumentId("v", "s"), Channel.TRADES, **rest)
+
+
+def feed(it, *numbers, now=0):
+    return [it.receive(trade(number), now) for number in numbers]
+
+
+def test_consecutive_trades_are_new_once():
+    it = ledger()
+    assert feed(it, 5, 6, 7) == [NEW, NEW, NEW]
+    assert feed(it, 6, 7, 5) == [None, None, None]
+    assert (it.received, it.duplicates) == (3, 3)
+
+
+def test_a_descending_snapshot_is_no_gap():
+    it = ledger()
+    feed(it, *range(200, 100, -1))
+    assert it.wake(10 * GRACE_NS) == []
+    assert [(one.first, one.last) for one in it.coverage] == [(101, 200)]
+
+
+def test_a_hole_has_its_grace_and_is_a_gap_after_it():
+    it = ledger()
+    feed(it, 1, 2, 5, now=100)
+    assert it.wake(99 + GRACE_NS) == []
+    assert it.next_wake() == 100 + GRACE_NS
+    opened, need = it.wake(100 + GRACE_NS)
+    assert isinstance(opened, GapOpened)
+    assert (opened.after, opened.before, opened.from_time, opened.to_time) == ("2", "5", 20, 50)
+    assert need == NeedTrades("s", Channel.TRADES, "2", "5", "ids are missing")
+    assert it.next_wake() is None
+
+
+def test_what_comes_within_the_grace_is_no_gap():
+    it = ledger()
+    feed(it, 1, 4, 3, 2)
+    assert it.wake(GRACE_NS) == []
+
+
+def test_filling_a_gap_closes_it_with_the_last_missing_trade():
+    it = ledger()
+    feed(it, 1, 5)
+    it.wake(GRACE_NS)
+    assert feed(it, 3, 2) == [NEW, NEW]
+    (closed,) = it.receive(trade(4), 9)
+    assert isinstance(closed, GapClosed)
+    assert (closed.after, closed.before, closed.healed, closed.recovered) == ("1", "5", True, 3)
+    assert list(it.gaps) == []
+
+
+def test_skipped_ids_count_as_covered():
+    it = ledger()
+    feed(it, 1)
+    assert it.skip(skipped(2, 4), 0) == NEW
+    feed(it, 5)
+    assert it.wake(GRACE_NS) == []
+    assert it.skip(skipped(2, 4), 0) is None
+
+
+def test_aggregates_cover_the_matches_that_they_merge():
+    it = ledger()
+    assert it.receive(trade(10, width=3), 0) == NEW
+    assert it.receive(trade(15, width=5), 0) == NEW
+    assert it.receive(trade(13, width=2), 0) is None
+    assert [(one.first, one.last) for one in it.coverage] == [(8, 15)]
+
+
+def test_an_unhealable_gap_is_closed_by_hand():
+    it = ledger()
+    feed(it, 1, 5)
+    it.wake(GRACE_NS)
+    (gap,) = it.gaps
+    closed = it.close(gap, "too old", 7)
+    assert (closed.healed, closed.cause, closed.recovered) == (False, "too old", 0)
+
+
+def test_where_ids_prove_nothing_they_only_tell_trades_apart():
+    it = ledger()
+    first = trade(1, after=None, time=0)
+    assert it.receive(first, 0) == NEW
+    assert it.receive(first, 0) is None
+    for number in range(2, 100):
+        it.receive(trade(number, after=None, time=WINDOW_NS + number), 0)
+    assert it.receive(first, 0) == NEW  # beyond the hour it is forgotten, and counted so
+    assert it.forgotten > 0
+    assert it.wake(10**15) == []
+
+
+def test_the_window_of_ids_is_bounded():
+    it = ledger()
+    for number in range(MAX_WINDOW + 10):
+        it.receive(trade(number, after=None, time=0), 0)
+    assert len(it.state().window) == MAX_WINDOW
+
+
+def test_it_all_survives_a_restart():
+    it = ledger()
+    feed(it, 1, 2, 6)
+    it.wake(GRACE_NS)
+    again = ledger(state=it.state())
+    assert feed(again, 2, 6) == [None, None]
+    assert [(one.after, one.before) for one in again.gaps] == [(2, 6)]
+    outcomes = feed(again, 3, 4, 5)
+    assert [type(one) for one in outcomes[-1]] == [GapClosed]
+
+
+step = st.one_of(
+    st.tuples(st.just("trade"), st.integers(1, 40)),
+    st.tuples(st.just("skip"), st.integers(1, 40)),
+    st.tuples(st.just("wait"), st.integers(1, 3)),
+    st.tuples(st.just("restart"), st.just(0)),
+    st.tuples(st.just("snapshot"), st.integers(5, 40)),
+)
+
+
+@settings(max_examples=400, deadline=None)
+@given(st.lists(step, max_size=60))
+def test_coverage_is_true_and_gaps_are_exactly_what_is_missing(steps):
+    it, now, seen, told = ledger(), 0, set(), {}
+
+    def take(outputs):
+        for one in outputs or ():
+            if isinstance(one, GapOpened):
+                assert (one.after, one.before) not in told
+                told[one.after, one.before] = one
+            elif isinstance(one, GapClosed):
+                assert one.healed
+                del told[one.after, one.before]
+
+    def receive(number):
+        outputs = it.receive(trade(number), now)
+        assert (outputs is None) == (number in seen)
+        seen.add(number)
+        take(outputs)
+
+    for kind, number in steps:
+        if kind == "trade":
+            receive(number)
+        elif kind == "skip":
+            outputs = it.skip(skipped(number, number), now)
+            assert (outputs is None) == (number in seen)
+            seen.add(number)
+            take(outputs)
+        elif kind == "snapshot":
+            for one in range(number, max(number - 5, 0), -1):
+                receive(one)
+        elif kind == "wait":
+            now += number * GRACE_NS
+            take(it.wake(now))
+        else:
+            it = ledger(state=it.state())
+    assert {n for one in it.coverage for n in range(one.first, one.last + 1)} == seen
+    take(it.wake(now + GRACE_NS))
+    missing = {n for n in range(min(seen), max(seen)) if n not in seen} if seen else set()
+    in_gaps = {n for after, before in told for n in range(int(after) + 1, int(before))}
+    assert missing <= in_gaps
+    for gap in told.values():  # none is told that is not (still partly) missing
+        assert any(int(gap.after) < n < int(gap.before) for n in missing)
+
+
+@pytest.mark.parametrize("many", [3, 50])
+def test_many_holes_are_many_gaps(many):
+    it = ledger()
+    feed(it, *range(0, 2 * many, 2))
+    assert sum(isinstance(one, GapOpened) for one in it.wake(GRACE_NS)) == many - 1
