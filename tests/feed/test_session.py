@@ -266,7 +266,7 @@ def test_a_shutdown_notice_asks_for_the_next_connection_first():
 def run_until(session, end):
     """Everything that the timers bring until ``end``, as (time, outcome)."""
     seen = []
-    while (due := session.next_wake()) <= end:
+    while (due := session.next_wake()) is not None and due <= end:
         seen += [(due, it) for it in session.wake(due)]
     return seen
 

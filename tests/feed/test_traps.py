@@ -37,7 +37,7 @@ def text(value):
 def until(it, end):
     """What the timers bring until ``end``, as (time, outcome)."""
     seen = []
-    while (due := it.next_wake()) <= end:
+    while (due := it.next_wake()) is not None and due <= end:
         seen += [(due, outcome) for outcome in it.wake(due)]
     return seen
 

@@ -81,8 +81,7 @@ class BookSync:
             return []
         if epoch != self.epoch:
             return [NeedSnapshot(self.id.symbol, "the snapshot is from before a reset")]
-        snapshot.bids.read()
-        snapshot.asks.read()
+        _read(snapshot)
         self._snapshot = snapshot
         return self._try_join(now)
 
@@ -116,6 +115,7 @@ class BookSync:
             self._void()
             self._seen = delta.sequence
             return [self._need("the venue's numbering was reset")]
+        _read(delta)
         out: list[Output] = []
         if self._seen not in (None, delta.after) and not self._rules.overlapping:
             if self._pending and (delta.after, delta.sequence) == (self._pending[-1].after, self._seen):
@@ -204,6 +204,7 @@ class BookSync:
         return self._passed(delta, now)
 
     def _gap(self, delta: BookDelta, now: int) -> list[Output]:
+        _read(delta)
         out = self._break(f"gap: the book is at {self._here}, the next delta begins after {delta.after}", now)
         self._seen = delta.after
         return out + self._hold(delta, now)
@@ -254,3 +255,9 @@ class BookSync:
             venue=self.id.venue, symbol=self.id.symbol, exchange_time=now, received_time=now, available_at=now,
             channel=Channel.BOOK, state=state, since=now, reason=reason,
         )
+
+
+def _read(event: BookSnapshot | BookDelta) -> None:
+    """What is kept for later must be readable now: raises BadLevels before anything has changed."""
+    event.bids.read()
+    event.asks.read()

@@ -46,9 +46,8 @@ def main() -> None:
         code = _fail(str(error), 1)
     except (KeyboardInterrupt, typer.Abort):
         code = 130
-    except BrokenPipeError:  # whoever read us has seen enough
-        sys.stderr.close()
-        code = 0
+    except OSError as error:  # of the output: a closed pipe ends silently before it comes here
+        code = _fail(f"cannot write: {error.strerror or error}", 1)
     sys.exit(code)
 
 

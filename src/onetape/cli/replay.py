@@ -67,8 +67,8 @@ def replay(
 def _depth(text: str) -> int:
     if text == "all":
         return 0
-    if not text.isdecimal() or int(text) == 0:
-        raise UsageError(f"--depth must be a number of levels above 0, or all: {text!r}")
+    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
+        raise UsageError(f"--depth must be a number of levels above 0, or all: {text[:40]!r}")
     return int(text)
 
 
@@ -86,9 +86,10 @@ def _with_progress(player: "Replay", frames: int) -> Iterator["Step"]:
 
 def _check_understood(player: "Replay", count: "Summary", path: Path) -> None:
     """A recording of which nothing was understood is most likely another venue's."""
-    unknown = sum(it.counters["unknown"] for it in player.sessions.values())
-    if count.frames and unknown == count.frames:
-        names = ", ".join(sorted({it.venue.spec.name for it in player.sessions.values()}))
+    sessions = player.sessions.values()
+    foreign = sum(it.counters["unknown"] for it in sessions) + count.foreign
+    if count.frames and foreign >= count.frames and not any(it.delivered for it in sessions):
+        names = ", ".join(sorted({it.venue.spec.name for it in sessions}))
         raise UsageError(f"none of the {count.frames} frames in {path} is of {names}: is --venue right?")
 
 

@@ -38,9 +38,9 @@ def run(
 
       onetape run --speed 5 --duration 3
     """
-    if speed <= 0:
+    if not speed > 0:  # so that NaN is refused too
         raise UsageError(f"--speed must be above 0: {speed:g}")
-    if duration is not None and duration <= 0:
+    if duration is not None and not duration > 0:
         raise UsageError(f"--duration must be above 0: {duration:g}")
     from rich.console import Console  # noqa: PLC0415
 

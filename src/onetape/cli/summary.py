@@ -3,6 +3,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
+
 from onetape.book.sync import BookSync
 from onetape.feed.inputs import Frame
 from onetape.feed.replay import Step
@@ -19,6 +21,8 @@ class Summary:
 
     def __init__(self) -> None:
         self.frames = self.quarantined = 0
+        self.foreign = 0
+        """Quarantined frames that are sound JSON, but name no symbol where the venue would."""
         self.kinds: Counter[str] = Counter()
         self.gaps: list[dict[str, Any]] = []
         self._ids: dict[tuple[str, str, Channel], set[str]] = {}
@@ -40,6 +44,7 @@ class Summary:
                 self._gap("", "connection", line, f"expected {event.expected}, got {event.got}")
             case FeedError(quarantined=True):
                 self.quarantined += 1
+                self.foreign += not event.symbol and _is_json(event.text)
             case _:
                 pass
 
@@ -76,6 +81,14 @@ class Summary:
             "quarantined": self.quarantined,
             "unknown": sum(it.counters["unknown"] for it in sessions.values()),
         }
+
+
+def _is_json(text: str) -> bool:
+    try:
+        msgspec.json.decode(text)
+    except (msgspec.MsgspecError, RecursionError):
+        return False
+    return True
 
 
 def _book(sync: BookSync) -> dict[str, Any]:

@@ -1,5 +1,4 @@
 """The one door by which everything from outside enters: it numbers, it times, and it wakes who is due before."""
-from collections.abc import Iterator
 from itertools import count
 
 from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened
@@ -27,27 +26,26 @@ class Door:
         self._time = max(self._time, now)
         return next(self._numbers), self._time
 
-    def enter(self, it: Input) -> Iterator[Outcome]:
+    def enter(self, it: Input) -> list[Outcome]:
         """Passes an input on, after the wakes that are due before it. An unknown connection is a KeyError."""
-        yield from self.wake(it.time)
-        session = self.sessions[it.connection]
-        for outcome in _give(session, it):
-            yield it.connection, outcome
+        out = self.wake(it.time)
+        name = it.connection
+        out += [(name, outcome) for outcome in _give(self.sessions[name], it)]
         if isinstance(it, Closed):
-            del self.sessions[it.connection]
+            del self.sessions[name]
+        return out
 
     def next_wake(self) -> int | None:
-        return min((session.next_wake() for session in self.sessions.values()), default=None)
+        """The earliest deadline of all sessions; None if nothing is due ever."""
+        return min((due for it in self.sessions.values() if (due := it.next_wake()) is not None), default=None)
 
-    def wake(self, now: int) -> Iterator[Outcome]:
+    def wake(self, now: int) -> list[Outcome]:
         """All that is due until ``now``, in the order of the deadlines; ties in the order of the connections."""
-        while self.sessions:
-            name, session = min(self.sessions.items(), key=lambda it: it[1].next_wake())
-            due = session.next_wake()
-            if due > now:
-                return
-            for outcome in session.wake(due):
-                yield name, outcome
+        out: list[Outcome] = []
+        while (due := self.next_wake()) is not None and due <= now:
+            name, session = next(it for it in self.sessions.items() if it[1].next_wake() == due)
+            out += [(name, outcome) for outcome in session.wake(due)]
+        return out
 
 
 def _give(session: Session, it: Input) -> list[Event | Command]:

@@ -97,9 +97,9 @@ class Liveness:
         elif subscription.channel in (Channel.TRADES, Channel.AGG_TRADES):
             self._trades[symbol] = self._trades.get(symbol, 0) + 1
 
-    def next_wake(self) -> int:
-        """Once a second is exact enough for silences of many seconds, and cheap."""
-        return self._next
+    def next_wake(self) -> int | None:
+        """Once a second is exact enough for silences of many seconds, and cheap; None if nothing is watched."""
+        return self._next if self._silence_ns or self._heartbeat_ns or self._pulses else None
 
     def wake(self, now: int) -> list[Verdict]:
         """What has become suspicious since the last time; each fact once until it heals."""

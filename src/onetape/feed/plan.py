@@ -1,4 +1,5 @@
 """Splits what is wanted over connections, within each venue's limits."""
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import groupby
 
@@ -31,8 +32,13 @@ def plan(venue: type[Venue], wanted: Sequence[Subscription]) -> list[Connection]
 
     The channels of one symbol stay together where the venue's routes allow it.
     """
+    subscriptions = sorted(dict.fromkeys(check(venue, it) for it in wanted))
+    books = Counter(it.symbol for it in subscriptions if it.channel is Channel.BOOK)
+    for symbol in (it for it, count in books.items() if count > 1):
+        depths = ", ".join(str(it.depth or "all") for it in subscriptions if (it.symbol, it.channel) == (symbol, "book"))
+        raise UsageError(f"{venue.spec.name}: one book of {symbol}, not {books[symbol]} of depths {depths}")
     by_route: dict[str, list[Subscription]] = {}
-    for subscription in sorted(dict.fromkeys(check(venue, it) for it in wanted)):
+    for subscription in subscriptions:
         by_route.setdefault(venue.route_of(subscription), []).append(subscription)
     return [
         Connection(venue.spec.name, route, number, tuple(part))

@@ -16,7 +16,7 @@ from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened
 from onetape.model import Instrument, Subscription
 
 VERSION = 1
-FLUSH_BYTES = 256 * 1024
+FLUSH_BYTES = 64 * 1024
 """Uncompressed bytes after which what was written can be read by others, whatever happens to us."""
 
 
@@ -73,6 +73,7 @@ class RecordingWriter:
         self._file = self._path.open("wb")
         self._out = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
         self._out.write(_encode(self._header) + b"\n")
+        self._out.flush(zstandard.FLUSH_FRAME)
         self._unflushed = self._count = 0
         return self
 
@@ -107,7 +108,11 @@ class Recording(Struct):
 
 def open_recording(path: Path) -> Recording:
     """Opens our own recordings and those in the layout of others. Raises UsageError, now or while reading."""
-    if not path.exists():
+    try:
+        there = path.exists()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+    if not there:
         raise UsageError(f"no such recording: {path}")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name one recording in it")
@@ -252,7 +257,7 @@ def _times(stem: Path) -> list[int] | None:
         if path.exists():
             try:
                 return [parse(line) for line in path.read_text().split()]
-            except ValueError as error:
+            except (OSError, ValueError) as error:
                 raise UsageError(f"{path} is corrupt: {error}") from error
     return None
 
@@ -269,12 +274,12 @@ def _bodies(stem: Path) -> list[_Body]:
     bodies = []
     index = stem.with_name(stem.name + ".rest") / "index.tsv"
     if index.exists():
-        for row in index.read_text().splitlines()[1:]:
-            try:
+        try:
+            for row in index.read_text().splitlines()[1:]:
                 file, time, url = row.split("\t")
                 bodies.append(_Body(decimal_seconds(time), -1, url, index.parent / file))
-            except ValueError as error:
-                raise UsageError(f"{index} is corrupt: {error}") from error
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{index} is corrupt: {error}") from error
     single = stem.with_name(stem.name + ".rest_depth.json")
     if single.exists():
         meta = stem.with_name(stem.name + ".rest_depth.meta.txt")

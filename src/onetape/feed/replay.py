@@ -6,6 +6,7 @@ from msgspec import Raw, Struct
 
 from onetape import venues
 from onetape.errors import UsageError
+from onetape.feed import plan
 from onetape.feed.door import Door, Outcome
 from onetape.feed.inputs import Answer, Input, Opened
 from onetape.feed.recording import Header, Recording
@@ -57,7 +58,7 @@ class Replay:
             session = self.door.sessions.get(it.connection)
             if session is None:
                 raise UsageError(f"the recording is corrupt in line {line}: {it.connection!r} was never opened")
-            yield Step(line, it, list(self.door.enter(prepared)))
+            yield Step(line, it, self.door.enter(prepared))
             if it.connection not in self.door.sessions:
                 self.ended[it.connection] = session
 
@@ -98,7 +99,9 @@ class _Sides(Struct):
 def _guess(session: Session, body: bytes) -> Request | None:
     """A body without a URL is the snapshot of the only book that there is."""
     if len(session.books) != 1:
-        raise UsageError(f"whose is the REST snapshot? Up to there the recording shows {len(session.books)} books")
+        count = len(session.books)
+        hint = "" if count else ": is --venue right?"
+        raise UsageError(f"whose is the REST snapshot? Up to there the recording shows {count} books{hint}")
     try:
         sides = msgspec.json.decode(body, type=_Sides)
     except msgspec.MsgspecError as error:
@@ -109,6 +112,11 @@ def _guess(session: Session, body: bytes) -> Request | None:
 
 
 def _check(header: Header, venue: str | None) -> None:
+    for setup in header.sessions.values():
+        if setup.route not in venues.spec(setup.venue).endpoints["production"].websocket:
+            raise UsageError(f"the recording is corrupt: {setup.venue} has no route {setup.route!r}")
+        for wanted in setup.wanted:
+            plan.check(venues.VENUES[setup.venue], wanted)
     there = sorted({it.venue for it in header.sessions.values()})
     if venue is not None and venue not in there:
         raise UsageError(f"the recording has no venue {venue!r}: {nearest(venue, there)}")

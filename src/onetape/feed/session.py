@@ -54,6 +54,8 @@ from onetape.venues.base import (
 
 MAX_TEXT = 64 * 1024  # bytes of a quarantined frame that are kept
 MAX_SYMBOL = 64
+MAX_BOOKS = 10_000  # that come unasked, in recordings of others
+MAX_FETCHES = 3  # answers that are still welcome for one book: a slow one may come after the next was asked for
 
 BookFactory = Callable[[Window], OrderBook]
 
@@ -101,6 +103,7 @@ class Session:
         self.round_trip_ns: int | None = None
         """From ping to pong, the last one."""
         self._wake_at: int | None = None
+        self._scheduled = False
 
     @property
     def books(self) -> Mapping[str, BookSync]:
@@ -178,6 +181,10 @@ class Session:
     def expect(self, request: Request) -> int:
         """Announces an answer that somebody else asked for; gives the id under which it may be brought."""
         feed = self._feeds.get(request.symbol)
+        mine = [number for number, (it, _) in self._fetches.items() if it.symbol == request.symbol]
+        if len(mine) >= MAX_FETCHES:
+            del self._fetches[mine[0]]
+            self.counters["fetches given up"] += 1
         self._fetched += 1
         self._fetches[self._fetched] = request, feed.sync.epoch if feed else 0
         return self._fetched
@@ -189,13 +196,14 @@ class Session:
             out += feed.sync.down(reason, now)
         return out
 
-    def next_wake(self) -> int:
-        """When ``wake`` is due, ns; never in the past of the last input for long."""
-        if self._wake_at is None:
+    def next_wake(self) -> int | None:
+        """When ``wake`` is due, ns; None if nothing is."""
+        if not self._scheduled:
             feeds = (it for feed in self._feeds.values() for it in (feed.sync.next_wake(), feed.resync.next_wake()))
             ping = self._ping_at if self._timings.ping_every_ns else None
             others = (self._watch.next_wake(), self._liveness.next_wake(), ping, self._pong_by)
-            self._wake_at = min(it for it in (*feeds, *others) if it is not None)
+            self._wake_at = min((it for it in (*feeds, *others) if it is not None), default=None)
+            self._scheduled = True
         return self._wake_at
 
     def wake(self, now: int) -> list[Event | Command]:
@@ -206,7 +214,8 @@ class Session:
             self._take_step(feed, feed.resync.wake(now), now, out)
         for stuck in self._watch.wake(now):
             self._ask_again(stuck.subscription, stuck.reason, now, out)
-        if now >= self._liveness.next_wake():
+        due = self._liveness.next_wake()
+        if due is not None and now >= due:
             self._check_liveness(now, out)
         self._ping(now, out)
         self._reschedule()
@@ -219,13 +228,13 @@ class Session:
             case BookDelta() | BookSnapshot():
                 self._take_book(it, frame, now, out)
             case Trade() | Skipped():
-                self._take_market(it, it.channel, frame, now, out)
+                self._take_market(it, it.channel, "", frame, now, out)
             case Quote():
-                self._take_market(it, Channel.QUOTES, frame, now, out)
+                self._take_market(it, Channel.QUOTES, "", frame, now, out)
             case Ticker():
-                self._take_market(it, Channel.TICKER, frame, now, out)
+                self._take_market(it, Channel.TICKER, "", frame, now, out)
             case Candle():
-                self._take_market(it, it.interval, frame, now, out)
+                self._take_market(it, Channel.CANDLES, it.interval, frame, now, out)
             case ConnectionGap():
                 out.append(it)
                 reason = f"the connection lost frames: expected {it.expected}, got {it.got}"
@@ -250,13 +259,13 @@ class Session:
                 self.counters["unknown"] += 1
 
     def _take_market(
-        self, it: Trade | Skipped | Quote | Ticker | Candle, key: str, frame: bytes, now: int,
+        self, it: Trade | Skipped | Quote | Ticker | Candle, channel: Channel, interval: str, frame: bytes, now: int,
         out: list[Event | Command],
     ) -> None:
         if not self._knows(it.symbol):
-            self._quarantine(frame, f"unknown symbol {it.symbol[:40]!r}", it.symbol, Channel.TRADES, now, out)
+            self._quarantine(frame, f"unknown symbol {it.symbol[:40]!r}", it.symbol, channel, now, out)
             return
-        self._heard(self._channels.get((it.symbol, key)), now)
+        self._heard(self._channels.get((it.symbol, interval or channel)), now)
         out.append(it)
 
     def _take_book(self, it: BookDelta | BookSnapshot, frame: bytes, now: int, out: list[Event | Command]) -> None:
@@ -325,7 +334,7 @@ class Session:
     # --- books ------------------------------------------------------------------------------------------------------
 
     def _feed_of(self, symbol: str, now: int) -> _Feed | None:
-        if self._wanted is not None or not self._knows(symbol):
+        if self._wanted is not None or not self._knows(symbol) or len(self._feeds) >= MAX_BOOKS:
             return self._feeds.get(symbol)
         return self._feeds.get(symbol) or self._add_feed(Subscription(symbol, Channel.BOOK, self._depth), now)
 
@@ -387,7 +396,6 @@ class Session:
         self, frame: bytes, reason: str, symbol: str, channel: Channel | None, now: int, out: list[Event | Command],
     ) -> None:
         """Stale first, then the report: book data may have been in what could not be read."""
-        self.counters["quarantined"] += 1
         if channel in (None, Channel.BOOK):
             if feed := self._feeds.get(symbol):
                 self._relay(feed, feed.sync.distrust(f"unreadable frame: {reason}", now), now, out)
@@ -452,7 +460,7 @@ class Session:
     # --- small things -----------------------------------------------------------------------------------------------
 
     def _reschedule(self) -> None:
-        self._wake_at = None
+        self._scheduled = False
 
     def _status(self, subscription: Subscription, state: TrustState, reason: str, now: int) -> FeedStatus:
         return FeedStatus(
@@ -464,6 +472,7 @@ class Session:
         self, symbol: str, channel: str, reason: str, now: int, *, permanent: bool = False, quarantined: bool = False,
         frame: bytes = b"",
     ) -> FeedError:
+        self.counters["quarantined"] += quarantined
         return FeedError(
             venue=self.venue.spec.name, received_time=now, available_at=now, symbol=symbol, channel=channel,
             reason=reason, permanent=permanent, quarantined=quarantined,
