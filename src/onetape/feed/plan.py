@@ -35,7 +35,8 @@ def plan(venue: type[Venue], wanted: Sequence[Subscription]) -> list[Connection]
     subscriptions = sorted(dict.fromkeys(check(venue, it) for it in wanted))
     books = Counter(it.symbol for it in subscriptions if it.channel is Channel.BOOK)
     for symbol in (it for it, count in books.items() if count > 1):
-        depths = ", ".join(str(it.depth or "all") for it in subscriptions if (it.symbol, it.channel) == (symbol, "book"))
+        same = [it for it in subscriptions if it.symbol == symbol and it.channel is Channel.BOOK]
+        depths = ", ".join(str(it.depth or "all") for it in same)
         raise UsageError(f"{venue.spec.name}: one book of {symbol}, not {books[symbol]} of depths {depths}")
     by_route: dict[str, list[Subscription]] = {}
     for subscription in subscriptions:
