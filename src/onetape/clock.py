@@ -1,5 +1,6 @@
 """Time is an integer count of nanoseconds since the epoch, UTC, everywhere."""
 from datetime import UTC, datetime
+from functools import lru_cache
 
 MICROSECOND = 1_000
 MILLISECOND = 1_000_000
@@ -24,16 +25,11 @@ def rfc3339(text: str) -> int:
     return _whole_seconds(whole) * SECOND + int(fraction.ljust(9, "0")[:9] or 0)
 
 
-_seen: dict[str, int] = {}
-
-
+@lru_cache(maxsize=64)  # the second changes rarely compared with the frames within it
 def _whole_seconds(text: str) -> int:
-    """The second changes rarely compared with the frames within it: the last one is remembered."""
-    seconds = _seen.get(text)
-    if seconds is None:
-        seconds = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
-        _seen.clear()
-        _seen[text] = seconds
+    seconds = int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+    if seconds >= 2**63 // SECOND:
+        raise ValueError(f"a time beyond what 64 bits hold in ns: {text[:40]!r}")
     return seconds
 
 

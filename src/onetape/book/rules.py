@@ -30,9 +30,13 @@ class BookRules(Struct, frozen=True):
     crossed_grace_ns: int = 0
     crossed_grace_messages: int = 0
     """How long a crossed book may stay so before it is resynchronised."""
+    silence_ns: int = 0
+    """A book that says nothing for so long has a dead subscription, whatever its siblings do; 0: no such limit."""
+    halts: frozenset[str] = frozenset()
+    """Status words of the whole venue on which its books can no longer be trusted."""
     snapshot_wait_ns: int = 5 * SECOND
-    """From asking until asking again."""
+    """From asking for a snapshot in band until asking again."""
     resync_every_ns: int = 5 * SECOND
     """Least time between two requests for one book; doubled each time up to a minute."""
     reconnect_after: int = 3
-    """Requests in vain after which the connection is given up."""
+    """Requests in vain after which the connection is given up, if no other book on it lives."""

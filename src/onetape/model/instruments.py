@@ -42,6 +42,8 @@ class Instrument(Struct, frozen=True, kw_only=True):
     min_size: Decimal | None = None
     contract_value: Decimal = Decimal(1)
     """Base units in one unit of size: 0.01 for OKX BTC-USDT-SWAP, whose sizes are contracts; else 1."""
+    may_cross: bool = False
+    """It is in an auction or pre-open, where a crossed book is legitimate."""
 
 
 class Channel(StrEnum):

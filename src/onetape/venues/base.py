@@ -2,13 +2,13 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
-from typing import ClassVar, Protocol, TypeVar
+from typing import Annotated, ClassVar, Protocol, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from onetape.book.rules import BookRules, Snapshots
-from onetape.clock import HOUR, MINUTE, SECOND
+from onetape.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
 from onetape.errors import BadFrame
 from onetape.model import (
     BookSnapshot,
@@ -24,8 +24,9 @@ from onetape.model import (
 )
 
 __all__ = [
-    "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "Limits", "Notice", "Parsed",
-    "Reaction", "Refused", "Snapshots", "Spec", "Timings", "Unknown", "Venue", "batches", "next_step", "readable",
+    "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "Limits", "Milliseconds", "Notice",
+    "Parsed", "Reaction", "Refused", "Snapshots", "Spec", "Timings", "Unknown", "Venue", "Whole", "batches",
+    "milliseconds", "next_step", "readable", "retry_after_ns", "whole",
 ]
 
 UNREADABLE = (BadFrame, msgspec.MsgspecError, ValueError, LookupError, ArithmeticError, RecursionError)
@@ -61,6 +62,8 @@ class Refused(Struct, frozen=True):
     subscriptions: tuple[Subscription, ...]
     reason: str
     reaction: Reaction
+    removed: bool = False
+    """It was unsubscribing that was refused: what was subscribed is not touched by that."""
 
 
 class Alive(Struct, frozen=True):
@@ -93,6 +96,8 @@ class Limits(Struct, frozen=True):
 
     subscriptions: int = 0
     """Per connection."""
+    books: int = 0
+    """Of those, subscriptions to books."""
     args: int = 0
     """Subscriptions per request frame."""
     frame_bytes: int = 0
@@ -264,6 +269,37 @@ def batches(args: Sequence[str], limits: Limits, overhead: int = 100) -> Iterato
         size += length
     if batch:
         yield batch
+
+
+Whole = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+"""An id or a count as a JSON number, small enough for every store."""
+Milliseconds = Annotated[int, msgspec.Meta(ge=0, le=(2**63 - 1) // MILLISECOND)]
+"""A time in ms since the epoch as a JSON number; in ns it still fits 64 bits."""
+LONGEST_WAIT_NS = 3 * DAY
+"""The longest ban that any venue gives: who asks for a longer wait is not believed."""
+
+
+def whole(text: str) -> int:
+    """An id or a count sent as text. Raises BadFrame; int() alone would take signs, spaces and underscores."""
+    if not (text.isascii() and text.isdigit() and len(text) <= 18):
+        raise BadFrame(f"not a whole number: {text[:40]!r}")
+    return int(text)
+
+
+def milliseconds(value: int | str) -> int:
+    """A time in ms since the epoch, as number or text, in ns. Raises BadFrame."""
+    time = (whole(value) if isinstance(value, str) else value) * MILLISECOND
+    if not 0 <= time < 2**63:
+        raise BadFrame(f"not a time in milliseconds: {str(value)[:40]!r}")
+    return time
+
+
+def retry_after_ns(headers: Mapping[str, str], default: int = 0) -> int:
+    """The venue's own wait, from the header ``retry-after`` in seconds; ``default`` where it names none."""
+    text = headers.get("retry-after", "")
+    if not (text.isascii() and text.isdigit()):
+        return default
+    return LONGEST_WAIT_NS if len(text) > 6 else min(int(text) * SECOND, LONGEST_WAIT_NS)
 
 
 Row = TypeVar("Row")
