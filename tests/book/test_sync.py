@@ -2,10 +2,12 @@
 from decimal import Decimal as D
 
 import pytest
+from msgspec import structs
 
 from onetape.book.order_book import OrderBook, Window
 from onetape.book.rules import BookRules, Snapshots
 from onetape.book.sync import MAX_PENDING, BookSync
+from onetape.clock import SECOND
 from onetape.model import BookDelta, BookSnapshot, FeedStatus, InstrumentId, Levels, NeedSnapshot, TrustState
 
 REST = BookRules(Snapshots.REST, resends=False)
@@ -107,6 +109,24 @@ def test_a_snapshot_alone_proves_nothing_until_the_stream_continues_it():
     assert run(book, delta(15, 16)) == [[BookSnapshot, TrustState.LIVE, BookDelta]]
 
 
+def test_deltas_that_end_before_the_snapshot_do_not_prove_that_it_joins():
+    """After a lost reset an old snapshot has a high number, and all that comes would seem to be older."""
+    book = sync(BookRules(Snapshots.IN_BAND_OR_REST, resends=True))
+    run(book, delta(1092, 1093), delta(3, 5))
+    assert book.join(snapshot(1092), book.epoch, 0) == []
+    assert run(book, delta(5, 7), delta(7, 9), now=1) == [[], []]
+    assert run(book, delta(9, 12), now=10 * SECOND) == [[NeedSnapshot]]
+    assert book.state is TrustState.SYNCING
+
+
+def test_a_delta_among_full_replacements_is_of_another_stream():
+    """OKX books5 and books of one symbol share their numbers."""
+    book = sync(BookRules(Snapshots.IN_BAND_OR_REST, resends=True))
+    event = snapshot(10)
+    book.receive(structs.replace(event, verification="none"), 0)
+    assert run(book, delta(10, 11)) == [[TrustState.STALE, NeedSnapshot]]
+
+
 def test_usdm_continues_by_pu_alone():
     book = sync(REST)
     run(book, delta(3, 10), delta(10, 40))
@@ -185,7 +205,7 @@ def test_in_an_auction_a_crossed_book_is_legitimate():
 def test_too_few_levels_inside_the_known_edge_ask_for_a_snapshot():
     book = sync(SPOT, depth=2)
     run(book, delta(1, 2))
-    book.join(snapshot(2, bids=[(5, 1), (4, 1)], asks=[(6, 1)], depth=2), 0, 0)
+    book.join(snapshot(1, bids=[(5, 1), (4, 1)], asks=[(6, 1)], depth=2), 0, 0)
     out = run(book, delta(2, 3, bids=[(3, 1)]), delta(3, 4, bids=[(5, 0)]))
     assert out == [[BookDelta], [TrustState.STALE, NeedSnapshot]]
 

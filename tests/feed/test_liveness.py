@@ -46,20 +46,33 @@ def speaking(liveness, subscription, times=MIN_HISTORY, every=SECOND, start=0):
 
 
 def test_a_socket_is_silent_from_its_limit_on():
-    liveness = watching(silence_ns=30 * SECOND)
+    liveness = watching(TRADES, silence_ns=30 * SECOND)
     liveness.frame(5 * SECOND)
     assert liveness.wake(35 * SECOND - 1) == []
     assert liveness.wake(35 * SECOND) == [SocketSilent(30 * SECOND)]
 
 
+def test_who_asked_for_nothing_hears_nothing_and_that_is_no_silence():
+    """Else a connection whose only symbol was refused would be made anew for ever."""
+    assert watching(silence_ns=30 * SECOND).wake(90 * SECOND) == []
+
+
+def test_a_book_that_never_keeps_silent_for_so_long_is_dead_without_siblings_too():
+    liveness = Liveness(silence_ns=0, heartbeat_ns=0, now=0)
+    liveness.expect(BOOK, 0, 75 * SECOND)
+    liveness.data(BOOK, SECOND)
+    assert liveness.wake(75 * SECOND) == []
+    assert liveness.wake(76 * SECOND) == [SubscriptionSilent(BOOK, 75 * SECOND)]
+
+
 def test_any_frame_breaks_the_silence_of_the_socket():
-    liveness = watching(silence_ns=30 * SECOND)
+    liveness = watching(TRADES, silence_ns=30 * SECOND)
     liveness.frame(29 * SECOND)
     assert liveness.wake(58 * SECOND) == []
 
 
 def test_a_silent_socket_is_told_once_until_it_speaks_again():
-    liveness = watching(silence_ns=30 * SECOND)
+    liveness = watching(TRADES, silence_ns=30 * SECOND)
     told = [verdict for second in range(30, 60) for verdict in liveness.wake(second * SECOND)]
     assert told == [SocketSilent(30 * SECOND)]
     liveness.frame(60 * SECOND)

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from onetape.book.rules import BookRules, Snapshots
 from onetape.clock import SECOND
-from onetape.feed.resync import CALM_NS, LONGEST_WAIT_NS, Resync, Step
+from onetape.feed.resync import CALM_NS, FETCH_NS, LONGEST_WAIT_NS, Resync, Step
 from onetape.feed.session import Session
 from onetape.model import Channel, FeedStatus, Reconnect, Send, Subscription, TrustState
 from onetape.venues.base import Timings
@@ -16,7 +16,7 @@ from onetape.venues.bybit import Bybit
 EVERY, PATIENCE = 5 * SECOND, 3 * SECOND
 KINDS = {kind: BookRules(kind, resends=True, resync_every_ns=EVERY, snapshot_wait_ns=PATIENCE) for kind in Snapshots}
 REST, IN_BAND, EITHER = (KINDS[it] for it in (Snapshots.REST, Snapshots.IN_BAND, Snapshots.IN_BAND_OR_REST))
-REQUESTS = (Step.FETCH, Step.UNSUBSCRIBE, Step.RECONNECT)
+REQUESTS = (Step.FETCH, Step.UNSUBSCRIBE)
 
 
 def asked(resync, end, now=0):
@@ -29,8 +29,17 @@ def asked(resync, end, now=0):
         now = due
         step = resync.wake(now)
         seen += [(now, step)] if step else []
-        if step is Step.RECONNECT:
-            break
+    return seen
+
+
+def in_vain(resync, end, now=0):
+    """As ``asked``, where every fetch fails at once."""
+    seen = []
+    while (due := resync.next_wake()) is not None and due <= end:
+        now, step = due, resync.wake(due)
+        seen += [(now, step)] if step else []
+        if step is Step.FETCH:
+            assert resync.answered(now) is None
     return seen
 
 
@@ -46,13 +55,14 @@ def test_saying_so_again_while_a_request_is_under_way_changes_nothing():
     resync.need(0)
     due = resync.next_wake()
     assert resync.need(1) is None
-    assert resync.next_wake() == due == PATIENCE
+    assert resync.next_wake() == due == FETCH_NS
 
 
-def test_an_answer_that_stays_away_is_asked_for_again():
+def test_an_answer_may_be_long_in_coming_behind_others_and_is_not_asked_for_twice():
     resync = Resync(REST)
     resync.need(0)
-    assert asked(resync, EVERY) == [(EVERY, Step.FETCH)]
+    assert asked(resync, FETCH_NS - 1) == []
+    assert asked(resync, FETCH_NS) == [(FETCH_NS, Step.FETCH)]
 
 
 def test_an_answer_in_vain_makes_room_for_the_next_one_at_the_pace():
@@ -74,7 +84,8 @@ def test_the_venues_own_wait_counts_where_it_is_longer():
 def test_by_rest_it_never_gives_the_connection_up():
     resync = Resync(REST)
     resync.need(0)
-    steps = asked(resync, 3_600 * SECOND)
+    resync.answered(0)
+    steps = in_vain(resync, 3_600 * SECOND)
     assert len(steps) > 50
     assert {step for _, step in steps} == {Step.FETCH}
 
@@ -82,7 +93,8 @@ def test_by_rest_it_never_gives_the_connection_up():
 def test_waits_double_up_to_a_minute():
     resync = Resync(REST)
     resync.need(0)
-    times = [0, *(at for at, _ in asked(resync, 900 * SECOND))]
+    resync.answered(0)
+    times = [0, *(at for at, _ in in_vain(resync, 900 * SECOND))]
     waits = [later - earlier for earlier, later in pairwise(times)]
     assert [it // SECOND for it in waits[:5]] == [5, 10, 20, 40, 60]
     assert set(waits[4:]) == {LONGEST_WAIT_NS}
@@ -108,7 +120,8 @@ def test_a_book_that_was_live_only_shortly_goes_on_where_its_waits_were():
     resync.need(0)
     resync.live(1)
     assert resync.need(CALM_NS) is Step.FETCH
-    assert asked(resync, CALM_NS + 10 * SECOND, CALM_NS) == [(CALM_NS + 2 * EVERY, Step.FETCH)]
+    resync.answered(CALM_NS)
+    assert in_vain(resync, CALM_NS + 10 * SECOND, CALM_NS) == [(CALM_NS + 2 * EVERY, Step.FETCH)]
 
 
 def test_a_book_that_was_live_for_long_begins_its_next_trouble_afresh():
@@ -116,7 +129,8 @@ def test_a_book_that_was_live_for_long_begins_its_next_trouble_afresh():
     resync.need(0)
     resync.live(1)
     assert resync.need(1 + CALM_NS) is Step.FETCH
-    assert asked(resync, 1 + CALM_NS + EVERY, CALM_NS) == [(1 + CALM_NS + EVERY, Step.FETCH)]
+    resync.answered(1 + CALM_NS)
+    assert in_vain(resync, 1 + CALM_NS + EVERY, CALM_NS) == [(1 + CALM_NS + EVERY, Step.FETCH)]
 
 
 # --- in-band --------------------------------------------------------------------------------------------------------
@@ -154,18 +168,39 @@ def test_an_unsubscription_that_nobody_asked_for_is_not_answered():
     assert Resync(IN_BAND).unsubscribed(0) is None
 
 
-def test_after_three_in_vain_the_connection_is_given_up():
+def test_after_three_in_vain_it_is_hopeless_and_goes_on_all_the_same():
     resync = Resync(IN_BAND)
     resync.need(0)
-    steps = [step for _, step in asked(resync, 3_600 * SECOND)]
-    assert [Step.UNSUBSCRIBE, *steps] == [*[Step.UNSUBSCRIBE, Step.SUBSCRIBE] * 3, Step.RECONNECT]
+    seen = []
+    while not resync.hopeless:
+        seen += asked(resync, resync.next_wake())
+    assert [step for _, step in seen].count(Step.UNSUBSCRIBE) == 3  # and the first one
+    later = [at for at, step in asked(resync, 3_600 * SECOND) if step is Step.UNSUBSCRIBE]
+    assert len(later) > 50
+    resync.live(later[-1])
+    resync.need(later[-1] + CALM_NS)
+    assert not resync.hopeless
+
+
+def test_a_wait_begins_when_the_frame_left_and_not_when_it_was_put_in_line():
+    resync = Resync(IN_BAND)
+    resync.need(0)
+    resync.sent(30 * SECOND)
+    assert asked(resync, 30 * SECOND + PATIENCE) == [(30 * SECOND + PATIENCE, Step.SUBSCRIBE)]
+
+
+def test_what_is_refused_for_now_is_asked_for_later():
+    resync = Resync(IN_BAND)
+    resync.subscribed(0)
+    resync.refused(1)
+    assert asked(resync, 1 + EVERY) == [(1 + EVERY, Step.UNSUBSCRIBE)]
 
 
 def test_where_both_serve_it_takes_turns():
     resync = Resync(EITHER)
-    steps = [resync.need(0), *(step for _, step in asked(resync, 3_600 * SECOND))]
-    assert [it for it in steps if it is not Step.SUBSCRIBE] == [
-        Step.UNSUBSCRIBE, Step.FETCH, Step.UNSUBSCRIBE, Step.FETCH, Step.RECONNECT,
+    steps = [resync.need(0), *(step for _, step in in_vain(resync, 120 * SECOND))]
+    assert [it for it in steps if it is not Step.SUBSCRIBE][:4] == [
+        Step.UNSUBSCRIBE, Step.FETCH, Step.UNSUBSCRIBE, Step.FETCH,
     ]
 
 
@@ -205,7 +240,8 @@ def test_a_snapshot_that_comes_after_the_book_was_unsubscribed_leaves_no_live_bo
     book = Subscription("BTCUSDT", Channel.BOOK, 50)
     session = Session(Bybit("spot"), (book,), 0, timings=Timings(silence_ns=0, heartbeat_ns=0))
     session.open(0)
-    late = Bybit.spec.book.snapshot_wait_ns
+    leaving = int(SECOND / Bybit.spec.limits.sends_per_second)
+    late = Bybit.spec.book.snapshot_wait_ns + leaving
     assert session.next_wake() == SECOND
     assert [it.frame.count(b'"unsubscribe"') for it in session.wake(late)] == [1]
     session.receive(snapshot(7), late + 1)
@@ -230,10 +266,10 @@ FIRST = st.booleans()  # whether all begins with a subscription
 
 
 class Driven:
-    """A Resync with all that it asked for, until it gave the connection up."""
+    """A Resync with all that it asked for."""
 
     def __init__(self, rules, first):
-        self.resync, self.now, self.over, self.steps = Resync(rules), 0, False, []
+        self.resync, self.now, self.steps = Resync(rules), 0, []
         if first:
             self.resync.subscribed(0)
 
@@ -251,12 +287,9 @@ class Driven:
     def note(self, step):
         if step is not None:
             self.steps.append((self.now, step))
-            self.over = step is Step.RECONNECT
 
     def run(self, moves):
         for it in moves:
-            if self.over:
-                return
             self.move(*it)
 
 
@@ -285,19 +318,17 @@ def test_subscribing_always_follows_unsubscribing_once(kind, moves, first):
 def test_from_any_state_a_book_in_need_gets_its_step_within_the_longest_waits(kind, moves, first):
     driven = Driven(KINDS[kind], first)
     driven.run(moves)
-    if driven.over:
-        return
     driven.note(driven.resync.need(driven.now))
     count, begin = len(driven.steps), driven.now
     for _ in range(3):  # woken when it says so, and nothing else ever happens
-        if len(driven.steps) > count or driven.over:
+        if len(driven.steps) > count:
             break
         due = driven.resync.next_wake()
         assert due is not None
         driven.now = max(driven.now, due)
         driven.note(driven.resync.wake(driven.now))
-    assert len(driven.steps) > count or driven.over
-    assert driven.now - begin <= LONGEST_WAIT_NS + PATIENCE + 200 * SECOND
+    assert len(driven.steps) > count
+    assert driven.now - begin <= FETCH_NS + LONGEST_WAIT_NS + PATIENCE + 200 * SECOND
 
 
 @pytest.mark.parametrize("kind", Snapshots)
@@ -306,8 +337,6 @@ def test_a_wake_that_is_due_always_moves_on(kind, moves, first):
     """Whoever wakes at the deadline does not spin."""
     driven = Driven(KINDS[kind], first)
     for it in moves:
-        if driven.over:
-            return
         driven.move(*it)
         due = driven.resync.next_wake()
         if due is not None and due <= driven.now:

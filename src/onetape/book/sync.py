@@ -20,7 +20,8 @@ from collections.abc import Callable, Sequence
 from msgspec import structs
 
 from onetape.book.order_book import OrderBook
-from onetape.book.rules import BookRules
+from onetape.book.rules import BookRules, Snapshots
+from onetape.clock import SECOND
 from onetape.model import (
     BookDelta,
     BookSnapshot,
@@ -33,6 +34,7 @@ from onetape.model import (
 )
 
 MAX_PENDING = 5_000  # deltas that wait for a snapshot: eight minutes at 10/s
+JOIN_NS = 5 * SECOND  # for so long a fetched snapshot is good for being joined
 
 Checksum = Callable[[str, Sequence[Level], Sequence[Level]], int]
 Output = BookSnapshot | BookDelta | FeedStatus | NeedSnapshot
@@ -60,6 +62,8 @@ class BookSync:
         self._crossed_messages = 0
         self._asked = False
         self._snapshot: BookSnapshot | None = None  # by REST, waiting for the first delta that proves that it joins
+        self._join_by = 0
+        self._whole_each_time = False  # a stream of full replacements: a delta is of another stream
         self._pending: deque[BookDelta] = deque()
 
     @property
@@ -82,7 +86,7 @@ class BookSync:
         if epoch != self.epoch:
             return [NeedSnapshot(self.id.symbol, "the snapshot is from before a reset")]
         _read(snapshot)
-        self._snapshot = snapshot
+        self._snapshot, self._join_by = snapshot, now + JOIN_NS
         return self._try_join(now)
 
     def distrust(self, reason: str, now: int) -> list[Output]:
@@ -111,11 +115,14 @@ class BookSync:
     # --- syncing ----------------------------------------------------------------------------------------------------
 
     def _hold(self, delta: BookDelta, now: int) -> list[Output]:
+        _read(delta)
+        if self._rules.snapshots is Snapshots.IN_BAND:  # its snapshot will stand after all that comes before it
+            self.ignored += 1
+            return [] if self._asked else [self._need("deltas without a snapshot")]
         if delta.restart or delta.sequence < delta.after:  # the numbering began anew: nothing from before can be joined
             self._void()
             self._seen = delta.sequence
             return [self._need("the venue's numbering was reset")]
-        _read(delta)
         out: list[Output] = []
         if self._seen not in (None, delta.after) and not self._rules.overlapping:
             if self._pending and (delta.after, delta.sequence) == (self._pending[-1].after, self._seen):
@@ -134,7 +141,10 @@ class BookSync:
         return out or ([] if self._asked else [self._need("deltas without a snapshot")])
 
     def _try_join(self, now: int) -> list[Output]:
-        """Goes live as soon as a delta proves that nothing lies between the snapshot and the stream."""
+        """Goes live with the first delta that reaches over the snapshot: nothing lies between it and the stream.
+
+        Deltas that end before it prove nothing: after a reset that was lost, an old snapshot has a high number.
+        """
         snapshot, pending = self._snapshot, self._pending
         if snapshot is None or not pending:
             return []
@@ -144,11 +154,15 @@ class BookSync:
         while pending and pending[0].sequence <= here:
             pending.popleft()
             self.ignored += 1
-        if pending and pending[0].after > here:
+        if not pending:
+            if now < self._join_by:
+                return []
+            self._snapshot = None
+            return [self._need(f"no delta reaches over the snapshot at {here}")]
+        if pending[0].after > here:
             self._snapshot = None
             return [self._need(f"the snapshot at {here} is older than the stream after {pending[0].after}")]
-        if pending:
-            self._seen = pending[0].after
+        self._seen = pending[0].after
         return self._start(structs.replace(snapshot, available_at=now), pending, now)
 
     def _start(self, snapshot: BookSnapshot, waiting: deque[BookDelta] | None, now: int) -> list[Output]:
@@ -157,6 +171,7 @@ class BookSync:
         self._pending, self._snapshot, self._asked = deque(), None, False
         self._here, self._last_after, self._joining = snapshot.sequence, None, waiting is not None
         self.verification = snapshot.verification
+        self._whole_each_time = snapshot.verification == "none" and not self._rules.counted
         bids, asks = self.book.held
         self._required = min(self.book.window.depth, bids), min(self.book.window.depth, asks)
         if not self._sum_holds(snapshot.checksum):
@@ -183,6 +198,8 @@ class BookSync:
         after, sequence, here = delta.after, delta.sequence, self._here
         if delta.restart:
             return self._break("the venue restarted its numbering", now)
+        if self._whole_each_time:
+            return self._break("a delta among full replacements", now)
         if after != here:
             if after == self._last_after and sequence == here:
                 self.ignored += 1

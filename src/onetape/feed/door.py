@@ -1,7 +1,7 @@
 """The one door by which everything from outside enters: it numbers, it times, and it wakes who is due before."""
 from itertools import count
 
-from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened
+from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged
 from onetape.feed.session import Session
 from onetape.model import Command, Event
 
@@ -58,5 +58,8 @@ def _give(session: Session, it: Input) -> list[Event | Command]:
             return session.rest_failed(it.id, it.reason, it.time)
         case Opened():
             return session.open(it.time)
+        case Pinged():
+            session.pinged(it.time)
+            return []
         case Closed():
             return session.close(it.reason, it.time)

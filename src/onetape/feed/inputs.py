@@ -36,8 +36,12 @@ class Failed(_Input, frozen=True, gc=False):
     reason: str
 
 
+class Pinged(_Input, frozen=True, gc=False):
+    """A ping or pong frame of the WebSocket itself."""
+
+
 class Closed(_Input, frozen=True, gc=False):
     reason: str
 
 
-Input = Opened | Frame | Answer | Failed | Closed
+Input = Opened | Frame | Answer | Failed | Pinged | Closed

@@ -38,10 +38,11 @@ Verdict = SocketSilent | HeartbeatSilent | SubscriptionSilent | BookFrozen
 class _Pulse:
     """The habits of one subscription."""
 
-    __slots__ = ("arrivals", "last", "longest", "suspected")
+    __slots__ = ("arrivals", "last", "longest", "most", "suspected")
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: int, most_ns: int) -> None:
         self.arrivals, self.longest, self.last, self.suspected = 0, 0, now, False
+        self.most = most_ns
 
     def limit(self) -> int | None:
         """The silence that would be far beyond its history; None as long as there is too little of it."""
@@ -61,9 +62,9 @@ class Liveness:
         self._trades: dict[str, int] = {}  # trades since the last change of the book, by symbol
         self._books: dict[str, Subscription] = {}
 
-    def expect(self, subscription: Subscription, now: int) -> None:
-        """This subscription is watched from now on."""
-        self._pulses[subscription] = _Pulse(now)
+    def expect(self, subscription: Subscription, now: int, most_ns: int = 0) -> None:
+        """This subscription is watched from now on; ``most_ns``: the silence that it never keeps if it is alive."""
+        self._pulses[subscription] = _Pulse(now, most_ns)
         if subscription.channel is Channel.BOOK:
             self._books[subscription.symbol] = subscription
 
@@ -105,7 +106,7 @@ class Liveness:
         """What has become suspicious since the last time; each fact once until it heals."""
         self._next = now + SECOND
         silent = now - self._frame
-        if self._silence_ns and silent >= self._silence_ns:
+        if self._silence_ns and self._pulses and silent >= self._silence_ns:  # who asked for nothing hears nothing
             told, self._told_frame = self._told_frame, True
             return [] if told else [SocketSilent(silent)]
         beat = now - self._heartbeat
@@ -115,12 +116,13 @@ class Liveness:
         return [*self._silent_subscriptions(now), *self._frozen_books(now)]
 
     def _silent_subscriptions(self, now: int) -> list[Verdict]:
-        if now - self._data > SIBLINGS_NS:
-            return []
+        siblings = now - self._data <= SIBLINGS_NS
         found: list[Verdict] = []
         for subscription, pulse in self._pulses.items():
             limit, silent = pulse.limit(), now - pulse.last
-            if limit is not None and silent >= limit and not pulse.suspected:
+            unlike = siblings and limit is not None and silent >= limit
+            dead = pulse.most and pulse.arrivals and silent >= pulse.most
+            if (unlike or dead) and not pulse.suspected:
                 pulse.suspected = True
                 found.append(SubscriptionSilent(subscription, silent))
         return found

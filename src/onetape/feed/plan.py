@@ -8,7 +8,7 @@ from msgspec import Struct
 from onetape.errors import UsageError
 from onetape.model import Channel, Subscription
 from onetape.nearest import nearest
-from onetape.venues.base import Venue
+from onetape.venues.base import Limits, Venue
 
 
 class Connection(Struct, frozen=True):
@@ -44,16 +44,17 @@ def plan(venue: type[Venue], wanted: Sequence[Subscription]) -> list[Connection]
     return [
         Connection(venue.spec.name, route, number, tuple(part))
         for route, subscriptions in by_route.items()
-        for number, part in enumerate(_parts(subscriptions, venue.spec.limits.subscriptions or len(wanted)), start=1)
+        for number, part in enumerate(_parts(subscriptions, venue.spec.limits), start=1)
     ]
 
 
-def _parts(subscriptions: Sequence[Subscription], most: int) -> Iterator[list[Subscription]]:
+def _parts(subscriptions: Sequence[Subscription], limits: Limits) -> Iterator[list[Subscription]]:
     """At most so many each; a symbol is only parted where it alone is more than that."""
+    most, books = limits.subscriptions or len(subscriptions), limits.books or len(subscriptions)
     part: list[Subscription] = []
     for _, of_symbol in groupby(subscriptions, key=lambda it: it.symbol):
         group = list(of_symbol)
-        if part and len(part) + len(group) > most:
+        if part and (len(part) + len(group) > most or _books(part) + _books(group) > books):
             yield part
             part = []
         part += group
@@ -62,6 +63,10 @@ def _parts(subscriptions: Sequence[Subscription], most: int) -> Iterator[list[Su
             part = part[most:]
     if part:
         yield part
+
+
+def _books(subscriptions: Sequence[Subscription]) -> int:
+    return sum(it.channel is Channel.BOOK for it in subscriptions)
 
 
 def check(venue: type[Venue], wanted: Subscription) -> Subscription:

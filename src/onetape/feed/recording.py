@@ -10,14 +10,15 @@ import msgspec
 import zstandard
 from msgspec import Struct
 
-from onetape.clock import MILLISECOND, decimal_seconds
+from onetape.clock import MILLISECOND, SECOND, decimal_seconds
 from onetape.errors import UsageError
-from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened
+from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged
 from onetape.model import Instrument, Subscription
 
 VERSION = 1
-FLUSH_BYTES = 64 * 1024
-"""Uncompressed bytes after which what was written can be read by others, whatever happens to us."""
+FLUSH_BYTES = 256 * 1024
+FLUSH_NS = 5 * SECOND
+"""Uncompressed bytes, and time, after which what was written can be read by others, whatever happens to us."""
 
 
 class Setup(Struct, frozen=True):
@@ -42,7 +43,7 @@ class _Line(Struct, omit_defaults=True, gc=False):
     n: int  # number
     t: int  # time, ns
     c: str  # connection
-    k: Literal["open", "frame", "answer", "failed", "close"]
+    k: Literal["open", "frame", "answer", "failed", "ping", "close"]
     d: str = ""  # the frame, body or reason, as text
     b: str = ""  # the same in base64, where it is not UTF-8
     i: int = 0  # id of the Fetch
@@ -74,7 +75,7 @@ class RecordingWriter:
         self._out = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
         self._out.write(_encode(self._header) + b"\n")
         self._out.flush(zstandard.FLUSH_FRAME)
-        self._unflushed = self._count = 0
+        self._unflushed = self._count = self._flushed_at = 0
         return self
 
     def __exit__(self, *_error: object) -> None:
@@ -86,9 +87,9 @@ class RecordingWriter:
         line = _encode(_to_line(it))
         self._out.write(line + b"\n")
         self._unflushed += len(line)
-        if self._unflushed >= FLUSH_BYTES:
+        if self._unflushed >= FLUSH_BYTES or it.time - self._flushed_at >= FLUSH_NS:
             self._out.flush(zstandard.FLUSH_FRAME)
-            self._unflushed = 0
+            self._unflushed, self._flushed_at = 0, it.time
 
 
 class Recording(Struct):
@@ -190,6 +191,8 @@ def _to_line(it: Input) -> _Line:
             line.k, line.i, line.d = "failed", it.id, it.reason
         case Opened():
             line.k = "open"
+        case Pinged():
+            line.k = "ping"
         case Closed():
             line.k, line.d = "close", it.reason
     return line
@@ -216,6 +219,8 @@ def _from_line(line: _Line) -> Input:
             return Failed(number=line.n, time=line.t, connection=line.c, id=line.i, reason=line.d)
         case "open":
             return Opened(number=line.n, time=line.t, connection=line.c)
+        case "ping":
+            return Pinged(number=line.n, time=line.t, connection=line.c)
         case "close":
             return Closed(number=line.n, time=line.t, connection=line.c, reason=line.d)
 
@@ -247,7 +252,7 @@ def _others(path: Path) -> Iterator[tuple[int, Input]]:
         number, time = number + 1, max(time, at)
         yield index + 1, Frame(number=number, time=time, connection="", data=line.rstrip(b"\r\n"))
     for body in bodies:
-        number, time = number + 1, max(time, body.time)
+        number, time = number + 1, time if times is None else max(time, body.time)
         yield index + 1, _answer(body, number, time)
 
 

@@ -5,6 +5,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from onetape import venues
+from onetape.clock import DAY
 from onetape.errors import UsageError
 from onetape.feed import plan
 from onetape.feed.door import Door, Outcome
@@ -15,6 +16,7 @@ from onetape.model import Request, RestKind
 from onetape.nearest import nearest
 from onetape.venues.base import Timings
 
+LONGEST_PAUSE_NS = 7 * DAY  # within one recording: what is due in between takes time to play
 # Others' recordings know nothing of our pings and of our patience: only what they say counts.
 PATIENT = Timings(ping_every_ns=0, silence_ns=0, heartbeat_ns=0)
 
@@ -45,7 +47,7 @@ class Replay:
             venues.spec(venue)
 
     def __iter__(self) -> Iterator[Step]:
-        header = self._recording.header
+        header, time = self._recording.header, None
         for line, it in self._recording.inputs:
             if header is None:
                 prepared = self._prepare(it)
@@ -55,6 +57,10 @@ class Replay:
                 prepared = self._chosen(it, header)
             if prepared is None:
                 continue
+            if time is not None and it.time - time > LONGEST_PAUSE_NS:
+                days = (it.time - time) // DAY
+                raise UsageError(f"the recording is corrupt in line {line}: its clock jumps by {days} days")
+            time = it.time
             session = self.door.sessions.get(it.connection)
             if session is None:
                 raise UsageError(f"the recording is corrupt in line {line}: {it.connection!r} was never opened")

@@ -1,12 +1,13 @@
 """One connection without the connection: frames and REST answers in, events and commands out."""
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from decimal import Decimal
 
 from onetape.book.order_book import OrderBook, Window
 from onetape.book.rules import Snapshots
 from onetape.book.sync import BookSync, Output
-from onetape.clock import SECOND
-from onetape.errors import RestError, TryAgain
+from onetape.clock import HOUR, SECOND
+from onetape.errors import ClockSkew, RestError, TryAgain
 from onetape.feed.liveness import BookFrozen, HeartbeatSilent, Liveness, SocketSilent, SubscriptionSilent
 from onetape.feed.resync import Resync, Step
 from onetape.feed.watch import SubscriptionWatch
@@ -25,6 +26,7 @@ from onetape.model import (
     Fetch,
     GapClosed,
     GapOpened,
+    Instrument,
     InstrumentChanged,
     InstrumentId,
     NeedSnapshot,
@@ -55,7 +57,7 @@ from onetape.venues.base import (
 MAX_TEXT = 64 * 1024  # bytes of a quarantined frame that are kept
 MAX_SYMBOL = 64
 MAX_BOOKS = 10_000  # that come unasked, in recordings of others
-MAX_FETCHES = 3  # answers that are still welcome for one book: a slow one may come after the next was asked for
+MAX_STRANGERS = 1_000  # symbols that nobody asked for and that came all the same
 
 BookFactory = Callable[[Window], OrderBook]
 
@@ -99,6 +101,12 @@ class Session:
         self._fetched = 0
         self._pings = 0
         self._ping_at = now + timings.ping_every_ns
+        self._free_at = now  # when the next frame may leave, at the venue's pace
+        self._frame_gap_ns = int(SECOND / venue.spec.limits.sends_per_second)
+        self._requests, self._requests_since = 0, now  # of the budget per hour
+        self._strangers: set[str] = set()
+        self._increments: dict[str, tuple[Decimal, Decimal]] = {}  # tick and lot, as last told
+        self._refused_frame: bytes | None = None  # it was quarantined already
         self._pong_by: int | None = None
         self.round_trip_ns: int | None = None
         """From ping to pong, the last one."""
@@ -115,21 +123,29 @@ class Session:
     def open(self, now: int) -> list[Event | Command]:
         """The socket stands: subscribe to all that is wanted."""
         wanted = tuple(self._wanted or ())
-        out: list[Event | Command] = []
+        out: list[Event | Command] = [
+            self._status(it, TrustState.SYNCING, "", now) for it in wanted if it.channel is Channel.BOOK
+        ]
+        self._free_at = self._requests_since = now
+        self._ping_at = now + self._timings.ping_every_ns
+        self._liveness = Liveness(self._timings.silence_ns, self._timings.heartbeat_ns, now)
+        sent = self._send(self.venue.subscribe(wanted), now, out)
         for subscription in wanted:
-            if subscription.channel is Channel.BOOK:
-                feed = self._add_feed(subscription, now)
-                feed.resync.subscribed(now)
-                out.append(self._status(subscription, TrustState.SYNCING, "", now))
-            self._liveness.expect(subscription, now)
-        self._watch.asked(wanted, now)
-        out += map(Send, self.venue.subscribe(wanted))
-        self._reschedule()
+            is_book = subscription.channel is Channel.BOOK
+            if is_book:
+                self._add_feed(subscription, now).resync.subscribed(sent)
+            self._liveness.expect(subscription, sent, self.venue.spec.book.silence_ns if is_book else 0)
+        self._watch.asked(self._watched(wanted), sent)
         return out
+
+    def pinged(self, now: int) -> None:
+        """A ping or pong frame of the WebSocket itself: the socket lives."""
+        self._liveness.frame(now)
 
     def receive(self, frame: bytes, now: int) -> list[Event | Command]:
         """A frame as it came from the socket."""
         self.frames += 1
+        self._refused_frame = None
         self._liveness.frame(now)
         out: list[Event | Command] = []
         try:
@@ -159,8 +175,14 @@ class Session:
             outputs = feed.sync.join(self.venue.parse_book(request, body, now), epoch, now)
         except TryAgain as error:
             self._unanswered(feed, error.reason, error.retry_after_ns, now, out)
+        except ClockSkew as error:
+            self._unanswered(feed, error.reason, 0, now, out)
         except RestError as error:
-            self._drop(feed.subscription, error.reason, now, out)
+            if self.venue.spec.book.snapshots is Snapshots.REST:
+                self._drop(feed.subscription, error.reason, now, out)
+                self._send(self.venue.unsubscribe((feed.subscription,)), now, out)
+            else:  # the stream may still bring what REST will not
+                self._unanswered(feed, error.reason, 0, now, out)
         except UNREADABLE as error:
             out.append(self._error(request.symbol, Channel.BOOK, str(error), now, quarantined=True, frame=body))
             self._unanswered(feed, "unreadable snapshot", 0, now, out)
@@ -181,10 +203,6 @@ class Session:
     def expect(self, request: Request) -> int:
         """Announces an answer that somebody else asked for; gives the id under which it may be brought."""
         feed = self._feeds.get(request.symbol)
-        mine = [number for number, (it, _) in self._fetches.items() if it.symbol == request.symbol]
-        if len(mine) >= MAX_FETCHES:
-            del self._fetches[mine[0]]
-            self.counters["fetches given up"] += 1
         self._fetched += 1
         self._fetches[self._fetched] = request, feed.sync.epoch if feed else 0
         return self._fetched
@@ -209,9 +227,9 @@ class Session:
     def wake(self, now: int) -> list[Event | Command]:
         """Does what has become due. Called with now = the deadline, so that replays do the same at the same time."""
         out: list[Event | Command] = []
-        for feed in list(self._feeds.values()):
-            self._relay(feed, feed.sync.wake(now), now, out)
-            self._take_step(feed, feed.resync.wake(now), now, out)
+        feeds = list(self._feeds.values())
+        steps = [(feed, self._relay(feed, feed.sync.wake(now), now, out)) for feed in feeds]
+        self._take_steps([*steps, *((feed, feed.resync.wake(now)) for feed in feeds)], now, out)
         for stuck in self._watch.wake(now):
             self._ask_again(stuck.subscription, stuck.reason, now, out)
         due = self._liveness.next_wake()
@@ -241,10 +259,13 @@ class Session:
                 self._distrust_all(reason, now, out)
                 out.append(Reconnect(reason))
             case InstrumentChanged():
-                if feed := self._feeds.get(it.instrument.id.symbol):
-                    feed.sync.may_cross = not it.instrument.tradable
                 out.append(it)
-            case VenueStatus() | FeedStatus() | FeedError() | ConnectionState() | GapOpened() | GapClosed():
+                self._instrument(it.instrument, now, out)
+            case VenueStatus():
+                out.append(it)
+                if not it.symbol and it.status in self.venue.spec.book.halts:
+                    self._distrust_all(f"the venue is in {it.status}", now, out)
+            case FeedStatus() | FeedError() | ConnectionState() | GapOpened() | GapClosed():
                 out.append(it)
             case Acked():
                 self._acked(it, now, out)
@@ -285,7 +306,7 @@ class Session:
         if len(outputs) == 1 and outputs[0] is it:
             out.append(it)
         else:
-            self._relay(feed, outputs, now, out)
+            self._take_steps([(feed, self._relay(feed, outputs, now, out))], now, out)
 
     def _heard(self, subscription: Subscription | None, now: int) -> None:
         self.delivered += 1
@@ -301,14 +322,21 @@ class Session:
         if not it.removed:
             self._watch.acked(it.subscriptions)
             return
-        for subscription in it.subscriptions:
-            feed = self._feeds.get(subscription.symbol)
-            if subscription.channel is Channel.BOOK and feed is not None:
-                self._take_step(feed, feed.resync.unsubscribed(now), now, out)
+        self._left(it.subscriptions, now, out)
+
+    def _left(self, subscriptions: Iterable[Subscription], now: int, out: list[Event | Command]) -> None:
+        """These are unsubscribed, or were never subscribed: books that want a snapshot may come back."""
+        books = [
+            self._feeds[it.symbol] for it in subscriptions if it.channel is Channel.BOOK and it.symbol in self._feeds
+        ]
+        self._take_steps([(feed, feed.resync.unsubscribed(now)) for feed in books], now, out)
 
     def _refused(self, it: Refused, now: int, out: list[Event | Command]) -> None:
         self._reschedule()
         self.counters["refused"] += 1
+        if it.removed:
+            self._left(it.subscriptions, now, out)
+            return
         if it.reaction is Reaction.IGNORE:
             self._watch.acked(it.subscriptions)
             return
@@ -323,6 +351,8 @@ class Session:
             else:
                 out.append(self._error(subscription.symbol, subscription.channel, it.reason, now))
                 self._watch.refused(subscription, now)
+                if (feed := self._feed_by_stream(subscription)) is not None:
+                    feed.resync.refused(now)
 
     def _alive(self, it: Alive, now: int) -> None:
         self._liveness.heartbeat(now)
@@ -346,15 +376,18 @@ class Session:
         self._feeds[subscription.symbol] = feed
         return feed
 
-    def _relay(self, feed: _Feed, outputs: Iterable[Output], now: int, out: list[Event | Command]) -> None:
+    def _relay(self, feed: _Feed, outputs: Iterable[Output], now: int, out: list[Event | Command]) -> Step | None:
+        """Passes on what a book says; gives the step that it needs."""
+        step = None
         for it in outputs:
             self._reschedule()
             if isinstance(it, NeedSnapshot):
-                self._take_step(feed, feed.resync.need(now), now, out)
+                step = feed.resync.need(now) or step
                 continue
             if isinstance(it, FeedStatus) and it.state is TrustState.LIVE:
                 feed.resync.live(now)
             out.append(it)
+        return step
 
     def _relay_joined(self, feed: _Feed, outputs: Sequence[Output], now: int, out: list[Event | Command]) -> None:
         if not outputs:
@@ -362,46 +395,91 @@ class Session:
         elif isinstance(outputs[0], NeedSnapshot):
             self._unanswered(feed, outputs[0].reason, 0, now, out)
         else:
-            self._relay(feed, outputs, now, out)
+            self._take_steps([(feed, self._relay(feed, outputs, now, out))], now, out)
 
     def _unanswered(self, feed: _Feed, reason: str, wait_ns: int, now: int, out: list[Event | Command]) -> None:
         self.counters["snapshots in vain"] += 1
         out.append(self._error(feed.subscription.symbol, Channel.BOOK, reason, now))
-        self._take_step(feed, feed.resync.answered(now, wait_ns), now, out)
+        self._take_steps([(feed, feed.resync.answered(now, wait_ns))], now, out)
 
-    def _take_step(self, feed: _Feed, step: Step | None, now: int, out: list[Event | Command]) -> None:
-        wanted = (feed.subscription,)
-        match step:
-            case Step.FETCH:
-                window = feed.sync.book.window
-                request = self.venue.book_request(feed.subscription.symbol, window.keep(window.depth))
-                out.append(Fetch(self.expect(request), request))
-            case Step.UNSUBSCRIBE:
-                out += map(Send, self.venue.unsubscribe(wanted))
-            case Step.SUBSCRIBE:
-                if feed.sync.state in (TrustState.LIVE, TrustState.CROSSED):  # by a late snapshot: a hole follows it
-                    self._relay(feed, feed.sync.distrust("subscribed anew", now), now, out)
-                self._watch.asked(wanted, now)
-                out += map(Send, self.venue.subscribe(wanted))
-            case Step.RECONNECT:
-                out.append(Reconnect(f"no snapshot of {feed.subscription.symbol} could be had on this connection"))
-            case None:
-                pass
+    def _take_steps(
+        self, steps: Iterable[tuple[_Feed, Step | None]], now: int, out: list[Event | Command],
+    ) -> None:
+        """Many books in as few frames as the venue allows: one garbage frame may have made all of them stale."""
+        leaving, coming = [], []
+        for feed, step in steps:
+            match step:
+                case Step.FETCH:
+                    window = feed.sync.book.window
+                    request = self.venue.book_request(feed.subscription.symbol, window.keep(window.depth))
+                    out.append(Fetch(self.expect(request), request))
+                case Step.UNSUBSCRIBE:
+                    leaving.append(feed)
+                case Step.SUBSCRIBE:
+                    if feed.sync.state in (TrustState.LIVE, TrustState.CROSSED):  # by a late snapshot: a hole follows
+                        self._relay(feed, feed.sync.distrust("subscribed anew", now), now, out)
+                    coming.append(feed)
+                case None:
+                    continue
+            self._reschedule()
+        self._send_for(leaving, self.venue.unsubscribe, now, out)
+        self._send_for(coming, self.venue.subscribe, now, out)
+        if any(it.resync.hopeless for it in leaving) and not self._any_live():
+            out.append(Reconnect("no book could be had on this connection"))
+
+    def _send_for(
+        self, feeds: Sequence[_Feed], request: Callable[[Sequence[Subscription]], list[bytes]], now: int,
+        out: list[Event | Command],
+    ) -> None:
+        if feeds:
+            sent = self._send(request([it.subscription for it in feeds]), now, out)
+            for feed in feeds:
+                feed.resync.sent(sent)
+
+    def _any_live(self) -> bool:
+        return any(it.sync.state is TrustState.LIVE for it in self._feeds.values())
+
+    def _instrument(self, it: Instrument, now: int, out: list[Event | Command]) -> None:
+        symbol, increments = it.id.symbol, (it.tick_size, it.lot_size)
+        feed = self._feeds.get(symbol)
+        if feed is None:
+            return
+        feed.sync.may_cross = it.may_cross
+        if self._increments.setdefault(symbol, increments) != increments:  # its digits change, and checksums with them
+            self._increments[symbol] = increments
+            outputs = feed.sync.distrust("the instrument's tick or lot changed", now)
+            self._take_steps([(feed, self._relay(feed, outputs, now, out))], now, out)
 
     def _distrust_all(self, reason: str, now: int, out: list[Event | Command]) -> None:
-        for feed in self._feeds.values():
-            self._relay(feed, feed.sync.distrust(reason, now), now, out)
+        feeds = list(self._feeds.values())
+        self._take_steps(
+            [(feed, self._relay(feed, feed.sync.distrust(reason, now), now, out)) for feed in feeds], now, out
+        )
 
     def _quarantine(
         self, frame: bytes, reason: str, symbol: str, channel: Channel | None, now: int, out: list[Event | Command],
     ) -> None:
         """Stale first, then the report: book data may have been in what could not be read."""
+        again, self._refused_frame = frame is self._refused_frame, frame
         if channel in (None, Channel.BOOK):
             if feed := self._feeds.get(symbol):
-                self._relay(feed, feed.sync.distrust(f"unreadable frame: {reason}", now), now, out)
-            elif not symbol or self.venue.spec.book.counted:  # a damaged symbol may have been any
+                outputs = feed.sync.distrust(f"unreadable frame: {reason}", now)
+                self._take_steps([(feed, self._relay(feed, outputs, now, out))], now, out)
+            elif not symbol or self._may_be_damaged(symbol):
                 self._distrust_all(f"unreadable frame: {reason}", now, out)
-        out.append(self._error(symbol, channel or "", reason, now, quarantined=True, frame=frame))
+        if not again:
+            out.append(self._error(symbol, channel or "", reason, now, quarantined=True, frame=frame))
+
+    def _may_be_damaged(self, symbol: str) -> bool:
+        """A book frame of an unknown symbol may have been one of ours, where no number would show that it is missing.
+
+        Only when it comes for the first time: who comes again is a stranger indeed, another name of the venue's.
+        """
+        if not self.venue.spec.book.counted or symbol in self._strangers:
+            return False
+        if len(self._strangers) < MAX_STRANGERS:
+            self._strangers.add(symbol)
+        return True
 
     # --- subscriptions and silence ----------------------------------------------------------------------------------
 
@@ -417,8 +495,8 @@ class Session:
     def _ask_again(self, subscription: Subscription, reason: str, now: int, out: list[Event | Command]) -> None:
         self.counters["asked again"] += 1
         out.append(self._error(subscription.symbol, subscription.channel, reason, now))
-        out += map(Send, [*self.venue.unsubscribe((subscription,)), *self.venue.subscribe((subscription,))])
-        self._watch.asked((subscription,), now)
+        self._send(self.venue.unsubscribe((subscription,)), now, out)
+        self._watch.asked((subscription,), self._send(self.venue.subscribe((subscription,)), now, out))
 
     def _check_liveness(self, now: int, out: list[Event | Command]) -> None:
         for verdict in self._liveness.wake(now):
@@ -437,11 +515,10 @@ class Session:
                     self._wake_up(subscription, f"{trades} trades without a change of the book", now, out)
 
     def _wake_up(self, subscription: Subscription, reason: str, now: int, out: list[Event | Command]) -> None:
-        if feed := self._feeds.get(subscription.symbol) if subscription.channel is Channel.BOOK else None:
-            self._relay(feed, feed.sync.distrust(reason, now), now, out)
-            if self.venue.spec.book.snapshots is not Snapshots.REST:
-                return  # to get its snapshot it subscribes again anyway
-        self._ask_again(subscription, reason, now, out)
+        if subscription.channel is Channel.BOOK and (feed := self._feeds.get(subscription.symbol)):
+            self._take_steps([(feed, self._relay(feed, feed.sync.distrust(reason, now), now, out))], now, out)
+        if self._feed_by_stream(subscription) is None:  # such a book subscribes again by itself, to get its snapshot
+            self._ask_again(subscription, reason, now, out)
 
     def _ping(self, now: int, out: list[Event | Command]) -> None:
         if self._pong_by is not None and now >= self._pong_by:
@@ -458,6 +535,28 @@ class Session:
                 out.append(Send(frame))
 
     # --- small things -----------------------------------------------------------------------------------------------
+
+    def _send(self, frames: Sequence[bytes], now: int, out: list[Event | Command]) -> int:
+        """Puts requests out; gives the time at which the last of them will have left, at the venue's pace."""
+        out += map(Send, frames)
+        self._free_at = max(self._free_at, now) + len(frames) * self._frame_gap_ns
+        if now - self._requests_since >= HOUR:
+            self._requests, self._requests_since = 0, now
+        self._requests += len(frames)
+        most = self.venue.spec.limits.requests_per_hour
+        if most and self._requests > most * 5 // 6:  # beyond it nothing works any more on this connection
+            self._requests = 0
+            out.append(Reconnect(f"{most} requests an hour are nearly used up", planned=True))
+        self._reschedule()
+        return self._free_at
+
+    def _feed_by_stream(self, subscription: Subscription) -> _Feed | None:
+        """The feed of a book that gets its snapshots by subscribing: Resync sees to its subscription, not the watch."""
+        in_band = self.venue.spec.book.snapshots is not Snapshots.REST
+        return self._feeds.get(subscription.symbol) if in_band and subscription.channel is Channel.BOOK else None
+
+    def _watched(self, subscriptions: Iterable[Subscription]) -> list[Subscription]:
+        return [it for it in subscriptions if self._feed_by_stream(it) is None]
 
     def _reschedule(self) -> None:
         self._scheduled = False
