@@ -177,9 +177,33 @@ def test_what_others_list_is_an_ack_of_nothing() -> None:
 ])
 def test_a_refusal_in_either_shape_names_what_was_asked_for(name: str, reason: str) -> None:
     binance = Binance()
-    binance.subscribe([BOOK, TRADES])
-    assert binance.parse(FRAMES[name], NOW) == (Refused((BOOK, TRADES), reason, Reaction.DROP),)
+    binance.subscribe([BOOK])
+    assert binance.parse(FRAMES[name], NOW) == (Refused((BOOK,), reason, Reaction.DROP),)
     assert binance.parse(FRAMES[name], NOW) == (Refused((), reason, Reaction.DROP),)
+
+
+@pytest.mark.parametrize("name", ["error", "error_nested"])
+def test_of_many_refused_at_once_each_is_asked_for_alone(name: str) -> None:
+    binance = Binance()
+    binance.subscribe([BOOK, TRADES])
+    (refused,) = binance.parse(FRAMES[name], NOW)
+    assert isinstance(refused, Refused)
+    assert (refused.subscriptions, refused.reaction, refused.removed) == ((BOOK, TRADES), Reaction.RETRY, False)
+    binance.subscribe([BOOK])
+    binance.subscribe([TRADES])
+    assert binance.parse(FRAMES["ack_2"], NOW) == (Acked((BOOK,)),)  # the good one...
+    (refused,) = binance.parse(FRAMES[name].replace(b'"id":1', b'"id":3'), NOW)
+    assert isinstance(refused, Refused)
+    assert (refused.subscriptions, refused.reaction) == ((TRADES,), Reaction.DROP)  # ...and the bad one
+
+
+@pytest.mark.parametrize("wanted", [[BOOK], [BOOK, TRADES]])
+def test_a_refused_removal_says_so(wanted: list[Subscription]) -> None:
+    binance = Binance()
+    binance.unsubscribe(wanted)
+    (refused,) = binance.parse(FRAMES["error"], NOW)
+    assert isinstance(refused, Refused)
+    assert (refused.subscriptions, refused.reaction, refused.removed) == (tuple(wanted), Reaction.DROP, True)
 
 
 def test_a_refusal_need_not_say_of_what() -> None:
@@ -505,6 +529,10 @@ def test_a_url_of_old_and_one_without_a_limit() -> None:
     (418, {"retry-after": "259200"}, b'{"code":-1003,"msg":"banned until 1790000000999"}', TryAgain, 72 * HOUR),
     (429, {}, b"", TryAgain, MINUTE),
     (429, {"retry-after": "soon"}, b"", TryAgain, MINUTE),
+    (429, {"retry-after": "\u00b2"}, b"", TryAgain, MINUTE),
+    (418, {"retry-after": "9" * 5_000}, b"", TryAgain, 3 * DAY),
+    (403, {"retry-after": "30"}, b"<html>", TryAgain, 30 * SECOND),
+    (503, {"retry-after": "2"}, b"", TryAgain, 2 * SECOND),
     (403, {}, b"<html>", TryAgain, 5 * MINUTE),
     (500, {}, b'{"code":-1000,"msg":"unknown"}', TryAgain, 0),
     (502, {}, b"<html>bad gateway</html>", TryAgain, 0),
@@ -598,6 +626,30 @@ def test_bad_whole_numbers_are_refused(name: str, key: bytes, good: bytes, bad: 
     with pytest.raises(UNREADABLE) as caught:
         Binance().parse(frame, NOW)
     assert str(caught.value)
+
+
+def test_what_does_not_exist_yet_is_no_number() -> None:
+    frame = spoilt("agg_trade", b'"f":9000000124', b'"f":-1').replace(b'"l":9000000129', b'"l":-1')
+    trade = one(frame)
+    assert isinstance(trade, Trade)
+    assert (trade.id, trade.first_id, trade.last_id) == ("4000000056", None, None)
+    empty = one(spoilt("depth20", b"52000000312", b"-1"))
+    assert isinstance(empty, BookSnapshot)
+    assert empty.sequence == -1  # a new listing: the book begins with its first delta
+
+
+def test_the_last_millisecond_that_fits_has_no_candle() -> None:
+    last = (2**63 - 1) // MILLISECOND
+    (trade,) = Binance().parse(spoilt("trade", b'"T":1790000000210', b'"T":%d' % last), NOW)
+    assert isinstance(trade, Trade)
+    assert trade.exchange_time < 2**63
+    with pytest.raises(UNREADABLE):
+        Binance().parse(spoilt("candle", b'"T":1790000099999', b'"T":%d' % last), NOW)
+    request = Binance().candles_request("A", "5m", 0, SECOND)
+    body = BODIES["candles"].replace(b"1790000099999", b"%d" % last)
+    assert body != BODIES["candles"]
+    with pytest.raises(UNREADABLE):
+        Binance().parse_candles(request, body, NOW)
 
 
 @pytest.mark.parametrize("frame", [
@@ -778,6 +830,7 @@ def test_trap_09_block_trades_are_not_on_the_tape() -> None:
 def test_trap_10_own_pings_would_count_against_the_limit() -> None:
     assert Binance().ping(1) is None
     assert Binance.spec.timings.ping_every_ns == 0
+    assert Binance.spec.timings.silence_ns == 3 * 20 * SECOND  # two of the server's pings may go astray
 
 
 def test_trap_11_an_aggregate_is_the_sum_of_its_matches() -> None:

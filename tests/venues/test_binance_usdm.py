@@ -68,6 +68,7 @@ def test_its_tables() -> None:
     spec = BinanceUsdm.spec
     assert spec.book.snapshots is Snapshots.REST
     assert (spec.book.resends, spec.book.overlapping, spec.book.checksum_depth) == (False, False, 0)
+    assert spec.timings.silence_ns > 2 * 3 * MINUTE  # the server pings every 3 min
     assert spec.capabilities.tape is Channel.AGG_TRADES
     assert spec.capabilities.depths == (0, 5, 10, 20)
     assert "1s" not in spec.capabilities.intervals
@@ -114,6 +115,11 @@ def test_acks_and_errors_name_what_was_asked_for() -> None:
         usdm = BinanceUsdm()
         usdm.subscribe([BOOK])
         assert usdm.parse(FRAMES[name], NOW) == (Refused((BOOK,), reason, Reaction.DROP),)
+    usdm = BinanceUsdm()
+    usdm.unsubscribe([BOOK])
+    assert usdm.parse(FRAMES["error"], NOW) == (
+        Refused((BOOK,), "2: Invalid request: invalid stream", Reaction.DROP, removed=True),
+    )
     assert BinanceUsdm().parse(b'{"code":3,"msg":"Invalid JSON"}', NOW) == (
         Refused((), "3: Invalid JSON", Reaction.DROP),
     )
@@ -389,6 +395,10 @@ def spoilt(name: str, old: bytes, new: bytes) -> bytes:
     spoilt("candle", b"83730.00", b"Infinity"),
     spoilt("depth", b'"pu":8301234499876,', b""),
     spoilt("depth", b"8301234500917", b"null"),
+    spoilt("depth", b"8301234500917", b"-1"),
+    spoilt("depth", b"8301234500917", b"9223372036854775808"),
+    spoilt("depth", b'"pu":8301234499876', b'"pu":-1'),
+    spoilt("depth20", b'"T":1790000000148', b'"T":9223372036855'),
     spoilt("depth20", b'"T":1790000000148', b'"T":"now"'),
     spoilt("ack", b":1}", b':"one"}'),
 ])

@@ -1,5 +1,6 @@
 """Bybit: what its frames and REST bodies say, and what is sent to it."""
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -269,11 +270,12 @@ def test_where_nobody_is_named_each_is_next_asked_for_alone(frames):
 def test_a_refused_removal_is_harmless(frames):
     bybit = Bybit()
     bybit.unsubscribe([trades(), book()])
-    first, second = bybit.parse(frames["no handler"].replace(b"orderbook.1000.NOPEUSDT", b"publicTrade.AAAUSDT"), NOW)
-    assert isinstance(first, Refused)
-    assert isinstance(second, Refused)
-    assert (first.subscriptions, first.reaction) == ((trades(),), Reaction.IGNORE)
-    assert (second.subscriptions, second.reaction) == ((book(),), Reaction.RETRY)
+    (refused,) = bybit.parse(frames["no handler"].replace(b"orderbook.1000.NOPEUSDT", b"publicTrade.AAAUSDT"), NOW)
+    assert isinstance(refused, Refused)
+    assert (refused.subscriptions, refused.removed) == ((trades(), book()), True)
+    assert len(bybit.subscribe([trades(), book()])) == 1  # neither is suspected of anything
+    unknown = json.dumps({"success": False, "ret_msg": "no such topic", "op": "unsubscribe"}).encode()
+    assert bybit.parse(unknown, NOW) == (Refused((), "no such topic", Reaction.DROP, removed=True),)
 
 
 @pytest.mark.parametrize("text", ["error:invalid op", "Failed to decode incoming data ..."])
@@ -332,6 +334,26 @@ def test_bad_sequence_numbers_are_refused(frames, bad):
 def test_bad_times_are_refused(frames, bad):
     with pytest.raises(UNREADABLE):
         Bybit().parse(frames["delta"].replace(b"1790000000140", bad), NOW)
+
+
+def test_a_candle_ends_within_time(frames, bodies):
+    last = b"9223372036854"
+    frame = re.sub(rb'"end":\d+', b'"end":' + last, frames["candle"])
+    assert frame != frames["candle"]
+    with pytest.raises(UNREADABLE, match="without an end"):
+        Bybit().parse(frame, NOW)
+    request = Bybit().candles_request("AAAUSDT", "1m", 0, SECOND)
+    row = [last.decode(), *"1111", "2", "3"]
+    body = json.dumps({"retCode": 0, "result": {"list": [row]}, "time": 1790000000000}).encode()
+    with pytest.raises(UNREADABLE, match="without an end"):
+        Bybit().parse_candles(request, body, NOW)
+
+
+@pytest.mark.parametrize("bad", ["-1790000000123456789", "", "1", "17900000001234567890123", "1_90000000123456789"])
+def test_bad_clocks_are_refused(bad):
+    body = json.dumps({"retCode": 0, "result": {"timeNano": bad}}).encode()
+    with pytest.raises(UNREADABLE):
+        Bybit().parse_time(body)
 
 
 @pytest.mark.parametrize("bad", [b'["1","2"],5', b'["1"]', b'["-1","2"]', b"[1,2]", b'["1","NaN"]', b'["9e99","1"]'])
@@ -529,6 +551,12 @@ def test_waits():
         with pytest.raises(TryAgain) as caught:
             Bybit().check(200, {"x-bapi-limit-reset-timestamp": reset}, body_of(10006))
         assert caught.value.retry_after_ns == 0
+    with pytest.raises(TryAgain) as caught:
+        Bybit().check(200, {"x-bapi-limit-reset-timestamp": "9223372036854"}, body_of(10006))
+    assert caught.value.retry_after_ns == 10 * MINUTE  # no ban lasts longer
+    with pytest.raises(TryAgain) as caught:
+        Bybit().check(503, {"retry-after": "4"}, b"")
+    assert caught.value.retry_after_ns == 4 * SECOND
 
 
 def test_good_answers_pass_and_errors_are_no_empty_ones(bodies):

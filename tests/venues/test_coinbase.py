@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from onetape.clock import MILLISECOND, MINUTE, SECOND
+from onetape.clock import DAY, MILLISECOND, MINUTE, SECOND
 from onetape.errors import ClockSkew, GiveUp, TryAgain
 from onetape.model import (
     BadLevels,
@@ -499,6 +499,29 @@ def test_instruments(bodies: dict[str, bytes]) -> None:
     ]
 
 
+@pytest.mark.parametrize("auction", [False, True])
+def test_in_an_auction_a_book_may_cross(bodies: dict[str, bytes], auction: bool) -> None:
+    product = json.loads(bodies["products"])["products"][0] | {"auction_mode": auction}
+    (found,), _ = Coinbase().parse_instruments(json.dumps({"products": [product]}).encode())
+    assert (found.may_cross, found.tradable) == (auction, not auction)
+
+
+@pytest.mark.parametrize("start", ["9000000000", "9999999999", "-1", "1e9", ""])
+def test_a_candle_ends_within_time(start: str) -> None:
+    row = {"start": start, "low": "1", "high": "1", "open": "1", "close": "1", "volume": "1"}
+    with pytest.raises(UNREADABLE):
+        Coinbase().parse_candles(
+            Coinbase().candles_request("BTC-USD", "5m", NOON, NOON + 10 * MINUTE),
+            json.dumps({"candles": [row]}).encode(), NOW,
+        )
+
+
+@pytest.mark.parametrize("clock", ["-1", "9223372036855", "1.5", ""])
+def test_bad_clocks_are_refused(clock: str) -> None:
+    with pytest.raises(UNREADABLE):
+        Coinbase().parse_time(json.dumps({"epochMillis": clock}).encode())
+
+
 @pytest.mark.parametrize(("depth", "limit"), [(0, 1_000), (10, 10), (5_000, 1_000)])
 def test_book_request(depth: int, limit: int) -> None:
     request = Coinbase().book_request("BTC-USD", depth)
@@ -582,7 +605,7 @@ def test_check(
 
 def test_check_waits_as_told() -> None:
     Coinbase().check(200, {}, b"{}")
-    for header, wait in (("7", 7 * SECOND), ("soon", 0), ("9" * 30, 0)):
+    for header, wait in (("7", 7 * SECOND), ("soon", 0), ("9" * 30, 3 * DAY)):
         with pytest.raises(TryAgain) as caught:
             Coinbase().check(429, {"retry-after": header}, b"")
         assert caught.value.retry_after_ns == wait

@@ -394,6 +394,20 @@ def test_instruments(bodies: dict[str, bytes]) -> None:
     ]
 
 
+@pytest.mark.parametrize("auction", [False, True])
+def test_in_an_auction_a_book_may_cross(bodies: dict[str, bytes], auction: bool) -> None:
+    product = json.loads(bodies["products"])[0] | {"auction_mode": auction}
+    (found,), _ = CoinbaseExchange().parse_instruments(json.dumps([product]).encode())
+    assert (found.may_cross, found.tradable) == (auction, not auction)
+
+
+@pytest.mark.parametrize("start", [-60, 9_000_000_001, 1.5, "60"])
+def test_a_candle_ends_within_time(start: object) -> None:
+    request = CoinbaseExchange().candles_request("BTC-USD", "1m", NOON, NOON + MINUTE)
+    with pytest.raises(UNREADABLE):
+        CoinbaseExchange().parse_candles(request, json.dumps([[start, 1, 1, 1, 1, 1]]).encode(), NOW)
+
+
 def test_book_body(bodies: dict[str, bytes]) -> None:
     request = CoinbaseExchange().book_request("BTC-USD", 10)
     assert request == Request(RestKind.BOOK, "/products/BTC-USD/book?level=2", "BTC-USD", depth=0)

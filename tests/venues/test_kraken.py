@@ -1,5 +1,6 @@
 """Kraken: what its frames and REST bodies say, what we ask of it, and the traps that others fell into."""
 import json
+import re
 import zlib
 from decimal import Decimal
 from pathlib import Path
@@ -8,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from onetape.clock import MINUTE, SECOND, rfc3339
+from onetape.clock import DAY, MINUTE, SECOND, rfc3339
 from onetape.errors import GiveUp, TryAgain
 from onetape.model import (
     BadLevels,
@@ -387,7 +388,32 @@ def test_what_cannot_be_unsubscribed_is_not_dropped() -> None:
     kraken = Kraken()
     kraken.unsubscribe([BOOK])
     frame = b'{"error":"Subscription not found","method":"unsubscribe","success":false,"symbol":"BTC/USD","req_id":1}'
-    assert kraken.parse(frame, NOW) == (Refused((BOOK,), "Subscription not found", Reaction.IGNORE),)
+    assert kraken.parse(frame, NOW) == (Refused((BOOK,), "Subscription not found", Reaction.DROP, removed=True),)
+    assert kraken.parse(frame, NOW) == (Refused((), "Subscription not found", Reaction.DROP, removed=True),)
+    kraken.unsubscribe([BOOK])  # the request knows, where the answer does not say
+    assert kraken.parse(b'{"error":"Exceeded msg rate","success":false,"req_id":2}', NOW) == (
+        Refused((BOOK,), "Exceeded msg rate", Reaction.RETRY, removed=True),
+    )
+
+
+def test_a_refused_removal_does_not_end_quotes() -> None:
+    kraken = Kraken()
+    quotes, ticker = Subscription("BTC/USD", Channel.QUOTES), Subscription("BTC/USD", Channel.TICKER)
+    kraken.subscribe([quotes, ticker])
+    before = [type(it) for it in kraken.parse(FRAMES["ticker"], NOW)]
+    kraken.unsubscribe([quotes])
+    kraken.parse(b'{"error":"Malformed request","method":"unsubscribe","success":false,"req_id":3}', NOW)
+    assert [type(it) for it in kraken.parse(FRAMES["ticker"], NOW)] == before == [Quote, Ticker]
+
+
+def test_requests_never_answered_are_forgotten_in_the_end() -> None:
+    kraken = Kraken()
+    wanted = [Subscription(f"C{number}/USD", Channel.BOOK) for number in range(500)]
+    for it in wanted:
+        kraken.subscribe([it])
+    assert len(kraken._requests) == 64
+    ack = FRAMES["ack_book"].replace(b"BTC/USD", b"C499/USD").replace(b'"req_id":1', b'"req_id":500')
+    assert kraken.parse(ack, NOW) == (Acked((wanted[-1],)),)
 
 
 # --- the checksum ---------------------------------------------------------------------------------------------------
@@ -588,6 +614,7 @@ def test_transient_errors(error: Any, wait: Any) -> None:
 
 @pytest.mark.parametrize(("status", "headers", "error", "wait"), [
     (429, {"retry-after": "7"}, TryAgain, 7 * SECOND), (429, {}, TryAgain, MINUTE), (403, {}, TryAgain, 10 * MINUTE),
+    (429, {"retry-after": "9" * 5_000}, TryAgain, 3 * DAY), (503, {"retry-after": "3"}, TryAgain, 3 * SECOND),
     (503, {}, TryAgain, 0), (520, {}, TryAgain, 0), (408, {}, TryAgain, 0), (404, {}, GiveUp, None),
     (451, {}, GiveUp, None),
 ])
@@ -612,6 +639,11 @@ def test_an_unreadable_answer_is_asked_for_again(body: bytes) -> None:
     b"", b'{"error":[]}', b'{"result":{}}', b'{"result":{"A":[],"B":[]}}', b'{"result":{"A":{"x":1}}}',
     b'{"result":{"A":[["NaN","1",1.5,"b","m","",7]]}}', b'{"result":{"A":[["1","-1",1.5,"b","m","",7]]}}',
     b'{"result":{"A":[["1","1",1.5,"x","m","",7]]}}', b'{"result":{"A":[["1","1","soon","b","m","",7]]}}',
+    b'{"result":{"A":[["1","1",1.5,"b","m","",-7]]}}',
+    b'{"result":{"A":[["1","1",1.5,"b","m","",9223372036854775808]]}}',
+    b'{"result":{"A":[["1","1",9000000001.5,"b","m","",7]]}}', b'{"result":{"A":[["1","1",-1.5,"b","m","",7]]}}',
+    b'{"result":{"A":[[-60,"1","1","1","1","1","1",2]]}}', b'{"result":{"A":[[9000000001,"1","1","1","1","1","1",2]]}}',
+    b'{"result":{"A":[[60,"1","1","1","1","1","1",-2]]}}',
 ])
 def test_bad_bodies_are_refused(body: bytes) -> None:
     kraken = Kraken()
@@ -651,6 +683,12 @@ def spoilt(name: str, old: bytes, new: bytes) -> bytes:
     spoilt("trades", b"0.00027600", b"1e99"),
     spoilt("trades", b'"buy"', b'"b"'),
     spoilt("trades", b"70000002", b'"70000002"'),
+    spoilt("trades", b"70000002", b"-1"),
+    spoilt("trades", b"70000002", b"9223372036854775808"),
+    re.sub(rb'"timestamp":"\d{4}', b'"timestamp":"1969', FRAMES["trades"]),
+    re.sub(rb'"timestamp":"\d{4}', b'"timestamp":"2262', FRAMES["book_update"]),
+    re.sub(rb'"interval_begin":"\d{4}', b'"interval_begin":"2261', FRAMES["ohlc"]),
+    re.sub(rb'"trades":\d+', b'"trades":-1', FRAMES["ohlc"]),
     spoilt("ticker", b"61250.4", b"-1"),
     spoilt("ticker", b"61613.1", b"-1"),
     spoilt("ohlc", b'"interval":5', b'"interval":7'),
@@ -670,7 +708,7 @@ def test_bad_frames_are_refused_and_nothing_is_counted(frame: bytes) -> None:
     (event,) = kraken.parse(FRAMES["book_update"], NOW)
     assert isinstance(event, BookDelta)
     assert (event.after, event.sequence) == (1, 2)
-    assert kraken._requests == {1: {"BTC/USD": BOOK}}
+    assert kraken._requests == {1: ({"BTC/USD": BOOK}, False)}
 
 
 @pytest.mark.parametrize("level", [
@@ -731,6 +769,7 @@ def test_trap_02_levels_beyond_the_depth_do_not_come_back() -> None:
     kraken, asks = Kraken(), dict(decimals(MOVING_ASKS))
     bids = dict(decimals(MOVING_BIDS))
     assert kraken.spec.book.resends
+    assert kraken.spec.book.halts == {"maintenance"}
     sums = [kraken.checksum("", list(bids.items()), list(asks.items()))]
     for side, changes in (
         (asks, [("29431.1", "0"), ("29433.3", "0.8"), ("29430.6", "0.001")]), (asks, [("29430.3", "8.25182177")]),

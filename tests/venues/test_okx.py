@@ -1,5 +1,6 @@
 """OKX: what its frames and REST bodies say, and what is sent to it."""
 import json
+import re
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,7 @@ def test_instruments_channel_passes_over_what_is_not_filled(frames):
         venue="okx", received_time=NOW, available_at=NOW, change=Change.UPDATED, instrument=Instrument(
             id=InstrumentId("okx", "AAA-USDT"), pair="AAA-USDT", base="AAA", quote="USDT", kind=Kind.SPOT,
             tradable=False, status="suspend", tick_size=D("0.1"), lot_size=D("0.0001"), min_size=D("0.001"),
+            may_cross=True,
         ),
     )]
 
@@ -284,7 +286,7 @@ def error(code: str, msg: str = "", id: str = "1") -> bytes:
 
 
 @pytest.mark.parametrize(("code", "reaction"), [
-    ("60012", Reaction.DROP), ("60013", Reaction.DROP), ("60014", Reaction.RETRY), ("63999", Reaction.RETRY),
+    ("60012", Reaction.DROP), ("60013", Reaction.DROP), ("60014", Reaction.RECONNECT), ("63999", Reaction.RETRY),
     ("64007", Reaction.RETRY),
 ])
 def test_errors_of_a_whole_request(code, reaction):
@@ -293,6 +295,26 @@ def test_errors_of_a_whole_request(code, reaction):
     okx.subscribe(wanted)
     assert okx.parse(error(code, "so it is"), NOW) == (Refused(wanted, f"{code}: so it is", reaction),)
     assert okx.parse(error(code, "so it is"), NOW) == (Refused((), f"{code}: so it is", reaction),)
+
+
+@pytest.mark.parametrize(("code", "msg"), [
+    ("60014", "too many"), ("60018", "channel:books,instId:AAA-USDT doesn't exist"), ("64003", "no"),
+])
+def test_a_refused_removal_says_so(code, msg):
+    okx = Okx()
+    okx.unsubscribe([book()])
+    (refused,) = okx.parse(error(code, msg), NOW)
+    assert isinstance(refused, Refused)
+    assert (refused.subscriptions, refused.removed) == ((book(),), True)
+    okx.subscribe([book()])
+    (refused,) = okx.parse(error(code, msg, "2"), NOW)
+    assert isinstance(refused, Refused)
+    assert (refused.subscriptions, refused.removed) == ((book(),), False)
+
+
+def test_books_are_few_and_never_silent_for_long():
+    assert Okx.spec.limits.books == 30
+    assert Okx.spec.book.silence_ns == 75 * SECOND  # an unchanged one repeats its number after 60 s
 
 
 @pytest.mark.parametrize(("code", "reaction"), [
@@ -364,6 +386,21 @@ def test_bad_values_are_refused(frames, name, good, bad):
 def test_bad_sequence_numbers_are_refused(frames, bad):
     with pytest.raises(UNREADABLE):
         Okx().parse(frames["update"].replace(b'"prevSeqId":10', bad), NOW)
+
+
+@pytest.mark.parametrize("bad", [b"-1", b"9223372036854775808", b'"15"'])
+def test_no_book_has_a_negative_or_endless_number(frames, bad):
+    frame = re.sub(rb'"seqId":\d+', b'"seqId":' + bad, frames["update"])
+    assert frame != frames["update"]
+    with pytest.raises(UNREADABLE):
+        Okx().parse(frame, NOW)
+
+
+def test_a_candle_ends_within_time(frames):
+    frame = frames["candle"].replace(b"1789999980000", b"9223372036854")
+    assert frame != frames["candle"]
+    with pytest.raises(UNREADABLE, match="without an end"):
+        Okx().parse(frame, NOW)
 
 
 @pytest.mark.parametrize(("old", "new"), [
@@ -536,6 +573,9 @@ def test_waits():
     with pytest.raises(TryAgain) as caught:
         Okx().check(429, {"retry-after": "7"}, b"")
     assert caught.value.retry_after_ns == 7 * SECOND
+    with pytest.raises(TryAgain) as caught:
+        Okx().check(429, {"retry-after": "9" * 5_000}, b"")
+    assert caught.value.retry_after_ns == 3 * DAY
     with pytest.raises(TryAgain) as caught:
         Okx().check(429, {}, b"")
     assert caught.value.retry_after_ns == 2 * SECOND

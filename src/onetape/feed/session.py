@@ -334,14 +334,14 @@ class Session:
     def _refused(self, it: Refused, now: int, out: list[Event | Command]) -> None:
         self._reschedule()
         self.counters["refused"] += 1
+        if it.reaction is Reaction.RECONNECT:
+            out.append(Reconnect(it.reason))
+            return
         if it.removed:
             self._left(it.subscriptions, now, out)
             return
         if it.reaction is Reaction.IGNORE:
             self._watch.acked(it.subscriptions)
-            return
-        if it.reaction is Reaction.RECONNECT:
-            out.append(Reconnect(it.reason))
             return
         if not it.subscriptions:
             out.append(self._error("", "", it.reason, now))

@@ -38,6 +38,7 @@ from onetape.venues.base import (
     Budget,
     Endpoints,
     Limits,
+    Milliseconds,
     Notice,
     Parsed,
     Reaction,
@@ -46,8 +47,11 @@ from onetape.venues.base import (
     Spec,
     Timings,
     Unknown,
+    Whole,
     batches,
+    milliseconds,
     readable,
+    retry_after_ns,
 )
 
 INTERVALS = ("1s", "1m", "3m", "5m", "15m", "30m", "1h", "2h", "4h", "6h", "8h", "12h", "1d", "3d", "1w", "1M")
@@ -85,16 +89,15 @@ SPEC = Spec(
         connects=300,
         connects_per_ns=5 * MINUTE,
     ),
-    # The server pings by frame every 20 s and the socket layer answers: own pings would count against the 5/s.
+    # The server pings by frame every 20 s, which is a sign of life, and the socket layer answers: own pings would
+    # count against the 5/s.
     timings=Timings(silence_ns=60 * SECOND, rotate_after_ns=23 * HOUR),
     budget=Budget(6_000, MINUTE, "x-mbx-used-weight-1m"),
     close_codes={1008: Reaction.RETRY},
 )
 
 T = TypeVar("T")
-Whole = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 OrNone = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # -1: there is none yet
-Time = Annotated[int, Meta(ge=0, le=2**63 // MILLISECOND - 1)]  # ms; in ns it still fits an int64
 
 
 class Combined(Struct, Generic[T], gc=False):
@@ -109,7 +112,7 @@ class Match(Struct, gc=False):
     t: Whole  # trade id
     p: str  # price
     q: str  # quantity, base
-    T: Time  # trade time, ms
+    T: Milliseconds  # trade time, ms
     m: bool  # the buyer is the maker
 
 
@@ -119,7 +122,7 @@ class AggTrade(Struct, gc=False):
     q: str  # quantity, base
     f: OrNone  # first raw trade id
     l: OrNone  # last raw trade id  # noqa: E741 - the venue's own name
-    T: Time  # trade time, ms
+    T: Milliseconds  # trade time, ms
     m: bool  # the buyer is the maker
     s: str = ""  # symbol; REST does not repeat it
 
@@ -131,11 +134,11 @@ class BookTicker(Struct, gc=False):
     B: str  # best bid quantity
     a: str  # best ask price
     A: str  # best ask quantity
-    T: Time | None = None  # transaction time, ms; USD-M only
+    T: Milliseconds | None = None  # transaction time, ms; USD-M only
 
 
 class Ticker24h(Struct, gc=False):
-    E: Time  # event time, ms
+    E: Milliseconds  # event time, ms
     s: str  # symbol
     p: str  # price change
     P: str  # price change percent
@@ -147,8 +150,8 @@ class Ticker24h(Struct, gc=False):
 
 
 class _K(Struct, gc=False):
-    t: Time  # open time, ms
-    T: Time  # close time, ms: open + interval - 1
+    t: Milliseconds  # open time, ms
+    T: Milliseconds  # close time, ms: open + interval - 1
     i: str  # interval
     o: str  # open
     c: str  # close
@@ -162,13 +165,13 @@ class _K(Struct, gc=False):
 
 
 class Kline(Struct, gc=False):
-    E: Time  # event time, ms
+    E: Milliseconds  # event time, ms
     s: str  # symbol
     k: _K
 
 
 class _Depth(Struct, gc=False):
-    E: Time  # event time, ms
+    E: Milliseconds  # event time, ms
     s: str  # symbol
     U: Whole  # first update id
     u: Whole  # last update id
@@ -180,7 +183,7 @@ class Depth20(Struct, gc=False):
     lastUpdateId: OrNone  # of a new listing -1, with an empty book
     bids: Raw
     asks: Raw
-    E: Time | None = None  # event time, ms; REST of USD-M only
+    E: Milliseconds | None = None  # event time, ms; REST of USD-M only
 
 
 class _Error(Struct):
@@ -415,7 +418,9 @@ class Requests:
         error = it.error or (_Error(it.code, it.msg) if it.code is not None else None)
         wanted, removed = self._pending.pop(it.id, ((), False)) if it.id is not None else ((), False)
         if error is not None:
-            return (Refused(wanted, f"{error.code}: {error.msg}", Reaction.DROP),)
+            # One bad name fails its whole frame, and nothing says which: each has to be asked for alone.
+            reaction = Reaction.RETRY if len(wanted) > 1 and not removed else Reaction.DROP
+            return (Refused(wanted, f"{error.code}: {error.msg}", reaction, removed),)
         return (Unknown("?") if it.id is None else Acked(wanted, removed),)
 
 
@@ -442,7 +447,8 @@ def agg_trade(venue: str, it: AggTrade, received: int, source: Source = Source.L
     return Trade(
         venue=venue, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received, available_at=received,
         channel=Channel.AGG_TRADES, id=str(it.a), after=it.a - 1, price=positive(it.p), size=positive(it.q),
-        side=Side.SELL if it.m else Side.BUY, source=source, first_id=str(it.f), last_id=str(it.l),
+        side=Side.SELL if it.m else Side.BUY, source=source, first_id=None if it.f < 0 else str(it.f),
+        last_id=None if it.l < 0 else str(it.l),
     )
 
 
@@ -471,7 +477,7 @@ def candle(venue: str, event: Kline, received: int) -> Candle:
     it = event.k
     return Candle(
         venue=venue, symbol=event.s, exchange_time=event.E * MILLISECOND, received_time=received,
-        available_at=received, interval=it.i, start=it.t * MILLISECOND, end=(it.T + 1) * MILLISECOND,
+        available_at=received, interval=it.i, start=it.t * MILLISECOND, end=milliseconds(it.T + 1),
         open=number(it.o), high=number(it.h), low=number(it.l), close=number(it.c), volume=number(it.v),
         quote_volume=number(it.q), vwap=None, trades=it.n, taker_buy_volume=number(it.V), complete=True, final=it.x,
         source="venue",
@@ -481,8 +487,8 @@ def candle(venue: str, event: Kline, received: int) -> Candle:
 def snapshot(venue: str, symbol: str, it: Depth20, depth: int, verification: str, received: int) -> BookSnapshot:
     return BookSnapshot(
         venue=venue, symbol=symbol, exchange_time=received if it.E is None else it.E * MILLISECOND,
-        received_time=received, available_at=received, sequence=it.lastUpdateId, bids=Levels(it.bids, Shape.PAIRS),
-        asks=Levels(it.asks, Shape.PAIRS), depth=depth, verification=verification,
+        received_time=received, available_at=received, sequence=it.lastUpdateId,
+        bids=Levels(it.bids, Shape.PAIRS), asks=Levels(it.asks, Shape.PAIRS), depth=depth, verification=verification,
     )
 
 
@@ -497,7 +503,7 @@ def blame(frame: bytes) -> tuple[str, Channel | None]:
 
 
 class _Time(Struct):
-    serverTime: Time
+    serverTime: Milliseconds
 
 
 class _Filter(Struct):
@@ -524,7 +530,7 @@ class _RestTrade(Struct):
     id: Whole
     price: str
     qty: str
-    time: Time
+    time: Milliseconds
     isBuyerMaker: bool
 
 
@@ -533,7 +539,7 @@ class _Code(Struct):
     msg: str = ""
 
 
-KlineRow = tuple[Time, str, str, str, str, str, Time, str, Whole, str, str, str]
+KlineRow = tuple[Milliseconds, str, str, str, str, str, Milliseconds, str, Whole, str, str, str]
 
 decode_time = json.Decoder(_Time).decode
 decode_symbol = json.Decoder(Symbol).decode
@@ -579,12 +585,12 @@ def parse_trades(venue: str, request: Request, body: bytes, received: int) -> li
 def parse_klines(venue: str, request: Request, body: bytes, received: int) -> list[Candle]:
     return [
         Candle(
-            venue=venue, symbol=request.symbol, exchange_time=min((close + 1) * MILLISECOND, received),
+            venue=venue, symbol=request.symbol, exchange_time=min(milliseconds(close + 1), received),
             received_time=received, available_at=received, interval=request.interval, start=start * MILLISECOND,
-            end=(close + 1) * MILLISECOND, open=number(o), high=number(h), low=number(low), close=number(c),
+            end=milliseconds(close + 1), open=number(o), high=number(h), low=number(low), close=number(c),
             volume=number(volume), quote_volume=number(quote_volume), vwap=None, trades=trades,
             taker_buy_volume=number(taker), complete=True, source="venue",
-            final=(close + 1) * MILLISECOND <= received,  # the last row may still be open, and nothing in it says so
+            final=milliseconds(close + 1) <= received,  # the last row may still be open, and nothing in it says so
         )
         for start, o, h, low, c, volume, close, quote_volume, trades, taker, _, _ in _decode_klines(body)
     ]
@@ -598,15 +604,14 @@ def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
     except UNREADABLE:
         error = _Code(0, body[:100].decode("utf-8", "replace"))
     reason = f"HTTP {status}: {error.code} {error.msg}"
-    wait = headers.get("retry-after", "")
     if status in (418, 429):
-        raise TryAgain(reason, int(wait) * SECOND if wait.isdigit() else MINUTE)
+        raise TryAgain(reason, retry_after_ns(headers, MINUTE))
     if status == 403:
-        raise TryAgain(reason, FORBIDDEN_WAIT)
+        raise TryAgain(reason, retry_after_ns(headers, FORBIDDEN_WAIT))
     if error.code == -1021:
         raise ClockSkew(reason)
     if status >= 500 or status == 408 or error.code in TRANSIENT:
-        raise TryAgain(reason)
+        raise TryAgain(reason, retry_after_ns(headers))
     raise GiveUp(reason)
 
 

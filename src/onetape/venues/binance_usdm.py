@@ -30,11 +30,13 @@ from onetape.venues.base import (
     Budget,
     Endpoints,
     Limits,
+    Milliseconds,
     Parsed,
     Reaction,
     Snapshots,
     Spec,
     Timings,
+    Whole,
     readable,
 )
 from onetape.venues.binance import (
@@ -43,8 +45,6 @@ from onetape.venues.binance import (
     Combined,
     Readers,
     Requests,
-    Time,
-    Whole,
     agg_trade,
     blame,
     book_ticker,
@@ -101,8 +101,9 @@ SPEC = Spec(
         connects=300,
         connects_per_ns=5 * MINUTE,
     ),
-    # The server pings by frame, if only every 3 min, and the socket layer answers.
-    timings=Timings(silence_ns=60 * SECOND, rotate_after_ns=23 * HOUR),
+    # The server pings by frame, if only every 3 min, and the socket layer answers: of two one may go astray before a
+    # connection whose pairs are quiet is taken for dead.
+    timings=Timings(silence_ns=400 * SECOND, rotate_after_ns=23 * HOUR),
     budget=Budget(2_400, MINUTE, "x-mbx-used-weight-1m"),
     close_codes={1008: Reaction.RETRY},
 )
@@ -111,7 +112,7 @@ SPEC = Spec(
 class _Match(Struct, gc=False):
     s: str  # symbol
     t: Whole  # trade id
-    T: Time  # trade time, ms
+    T: Milliseconds  # trade time, ms
     m: bool  # the buyer is the maker
     p: str = ""  # price
     q: str = ""  # quantity, base; RPI fills included
@@ -120,7 +121,7 @@ class _Match(Struct, gc=False):
 
 class _Depth(Struct, gc=False):
     s: str  # symbol
-    T: Time  # transaction time, ms
+    T: Milliseconds  # transaction time, ms
     u: Whole  # last update id
     pu: Whole  # last update id of the event before: the one promise of continuity, U jumps
     b: Raw  # changed bids, or the best in a partial depth

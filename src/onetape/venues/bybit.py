@@ -1,10 +1,10 @@
 """Bybit spot and linear perpetuals: https://bybit-exchange.github.io/docs/v5/ws/connect"""
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated, ClassVar, Generic, Literal, TypeVar
+from typing import ClassVar, Generic, Literal, TypeVar
 from urllib.parse import parse_qs, quote, urlsplit
 
-from msgspec import Meta, Raw, Struct, json
+from msgspec import Raw, Struct, json
 
 from onetape.clock import MILLISECOND, MINUTE, SECOND, interval_ns, month_end
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
@@ -40,6 +40,7 @@ from onetape.venues.base import (
     Budget,
     Endpoints,
     Limits,
+    Milliseconds,
     Parsed,
     Reaction,
     Refused,
@@ -47,9 +48,13 @@ from onetape.venues.base import (
     Spec,
     Timings,
     Unknown,
+    Whole,
     batches,
-    readable,
+    milliseconds,
     next_step,
+    readable,
+    retry_after_ns,
+    whole,
 )
 
 BARS = {
@@ -100,8 +105,7 @@ SPEC = Spec(
 )
 
 T = TypeVar("T")
-Whole = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-Time = int | str  # ms; a number as documented, but text has been seen
+Time = Milliseconds | str  # ms; a number as documented, but text has been seen
 
 
 class Push(Struct, Generic[T], gc=False):
@@ -275,7 +279,7 @@ class Bybit:
             if old is None:
                 return (Unknown("a ticker's delta before its snapshot"),)
             it = _merged(old, it)
-        event = ticker(self._prefix + it.symbol, it, milliseconds(message.ts, received), received)
+        event = ticker(self._prefix + it.symbol, it, _moment(received, message.ts), received)
         if it.symbol not in self._tickers and len(self._tickers) >= 2 * self.spec.limits.subscriptions:
             raise BadFrame("more tickers than one connection can have", event.symbol, Channel.TICKER)
         self._tickers[it.symbol] = it
@@ -291,9 +295,9 @@ class Bybit:
             venue=self.spec.name, symbol=symbol,
             exchange_time=milliseconds(it.timestamp if sent is None else sent), received_time=received,
             available_at=received, interval=INTERVALS[it.interval], start=milliseconds(it.start),
-            end=milliseconds(it.end) + MILLISECOND, open=number(it.open), high=number(it.high), low=number(it.low),
-            close=number(it.close), volume=number(it.volume), quote_volume=number(it.turnover), vwap=None, trades=None,
-            taker_buy_volume=None, complete=True, final=it.confirm, source="venue",
+            end=_end(milliseconds(it.end) + MILLISECOND), open=number(it.open), high=number(it.high),
+            low=number(it.low), close=number(it.close), volume=number(it.volume), quote_volume=number(it.turnover),
+            vwap=None, trades=None, taker_buy_volume=None, complete=True, final=it.confirm, source="venue",
         )
 
     def _book(self, frame: bytes, received: int) -> Sequence[Parsed]:
@@ -306,7 +310,7 @@ class Bybit:
         if depth == "1":
             return self._quote(frame, received)
         it, symbol = message.data, self._prefix + message.data.s
-        time = milliseconds(message.ts if message.cts is None else message.cts, received)
+        time = _moment(received, message.cts, message.ts)
         bids, asks = Levels(it.b, Shape.PAIRS), Levels(it.a, Shape.PAIRS)
         match message.type:
             case "snapshot":
@@ -333,15 +337,15 @@ class Bybit:
         it = message.data
         return (Quote(
             venue=self.spec.name, symbol=self._prefix + it.s,
-            exchange_time=milliseconds(message.ts if message.cts is None else message.cts, received),
-            received_time=received, available_at=received, bid=_best(it.b), ask=_best(it.a), sequence=it.u,
+            exchange_time=_moment(received, message.cts, message.ts), received_time=received, available_at=received,
+            bid=_best(it.b), ask=_best(it.a), sequence=it.u,
         ),)
 
     def _status(self, frame: bytes, received: int) -> Sequence[Parsed]:
         message = _decode_status(frame)
         return [
             VenueStatus(
-                venue=self.spec.name, symbol="", exchange_time=milliseconds(message.ts, received),
+                venue=self.spec.name, symbol="", exchange_time=_moment(received, message.ts),
                 received_time=received, available_at=received, status=it.state, message=it.title,
             )
             for it in message.data
@@ -379,7 +383,8 @@ class Bybit:
         return Request(RestKind.TIME, "/v5/market/time")
 
     def parse_time(self, body: bytes) -> int:
-        return whole(_decode_time(body).result.timeNano)
+        text = _decode_time(body).result.timeNano  # 19 digits: in two parts
+        return milliseconds(text[:-6]) + whole(text[-6:])
 
     def instrument_requests(self) -> list[Request]:
         return [
@@ -405,7 +410,7 @@ class Bybit:
         it = _decode_book_body(body).result
         return BookSnapshot(
             venue=self.spec.name, symbol=request.symbol,
-            exchange_time=milliseconds(it.ts if it.cts is None else it.cts), received_time=received,
+            exchange_time=_moment(received, it.cts, it.ts), received_time=received,
             available_at=received, sequence=it.u, bids=Levels(it.b, Shape.PAIRS), asks=Levels(it.a, Shape.PAIRS),
             # u is of the stream of depth 1000, and says nothing about the others.
             depth=request.depth, verification="sequence" if request.depth == 1_000 else "none",
@@ -442,7 +447,7 @@ class Bybit:
 
     def parse_candles(self, request: Request, body: bytes, received: int) -> list[Candle]:
         it = _decode_klines_body(body)
-        now = milliseconds(it.time, received)  # nothing in a row says whether it is closed
+        now = _moment(received, it.time)  # nothing in a row says whether it is closed
         return sorted((_rest_candle(request, row, now, received) for row in it.result.list), key=lambda it: it.start)
 
     def check(self, status: int, headers: Mapping[str, str], body: bytes) -> None:
@@ -455,13 +460,13 @@ class Bybit:
         reason = f"HTTP {status}: {'not JSON' if error.retCode is None else error.retCode} {error.retMsg}"
         if status == 403:  # too many requests of this IP, or a country that Bybit does not serve
             if b"too frequent" in body.lower():
-                raise TryAgain(reason, self.spec.ban_wait_ns)
+                raise TryAgain(reason, retry_after_ns(headers, self.spec.ban_wait_ns))
             raise GiveUp(reason)
         if error.retCode in CLOCK:
             raise ClockSkew(reason)
         unread = status == 200 and error.retCode is None
         if unread or error.retCode in TRANSIENT or status in (408, 429) or status >= 500:
-            raise TryAgain(reason, _until_reset(headers, error))
+            raise TryAgain(reason, retry_after_ns(headers, _until_reset(headers, error)))
         raise GiveUp(reason)
 
     def request_of(self, url: str) -> Request | None:
@@ -524,13 +529,15 @@ def _refusals(
 ) -> Sequence[Refused]:
     """One bad topic fails its whole request: that one is refused, and the others are to be asked for again.
 
-    Where the text names none, each of them is next asked for by itself.
+    Where the text names none, each of them is next asked for by itself. A refused removal says nothing of any.
     """
+    reaction = next_step(REACTIONS, text)
+    if removing:
+        return (Refused(tuple(asked.values()), text, reaction, removed=True),)
     words = {word for topic, symbols in NAMED.findall(text) for word in re.split(r"[\s,]+", topic or symbols)}
     named = {topic for topic in asked if topic in words or topic.rpartition(".")[2] in words}
     if len(asked) == 1:
         named = set(asked)
-    reaction = Reaction.IGNORE if removing else next_step(REACTIONS, text)  # what is not there need not be removed
     if not named:
         suspects.update(asked)
         return (Refused(tuple(asked.values()), text, Reaction.RETRY if asked else reaction),)
@@ -543,20 +550,15 @@ def _refusals(
 # --- the venue's numbers --------------------------------------------------------------------------------------------
 
 
-def whole(text: str) -> int:
-    """int() alone would take signs, spaces and underscores."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 19):
-        raise BadFrame(f"not a whole number: {text[:40]!r}")
-    return int(text)
+def _moment(received: int, *times: Time | None) -> int:
+    """The first that the venue gives, in ns; else the time of receipt."""
+    return next((milliseconds(it) for it in times if it is not None), received)
 
 
-def milliseconds(value: Time | None, default: int | None = None) -> int:
-    if value is None and default is not None:
-        return default
-    time = whole(value) if isinstance(value, str) else value
-    if time is None or not 0 <= time < 10**13:
-        raise BadFrame(f"not a time in milliseconds: {str(value)[:40]!r}")
-    return time * MILLISECOND
+def _end(time: int) -> int:
+    if time >= 2**63:
+        raise BadFrame(f"a candle without an end: {time}", channel=Channel.CANDLES)
+    return time
 
 
 def _best(rows: list[list[str]]) -> Level | None:
@@ -664,7 +666,8 @@ def _until_reset(headers: Mapping[str, str], error: _Code) -> int:
     """From the server's now to the reset of its limit, as far as it tells both; 0: it does not."""
     reset = headers.get("x-bapi-limit-reset-timestamp", "")
     try:
-        return max(milliseconds(reset) - milliseconds(error.time), 0)
+        wait = 0 if error.time is None else milliseconds(reset) - milliseconds(error.time)
+        return min(max(wait, 0), SPEC.ban_wait_ns)
     except BadFrame:
         return 0
 
@@ -672,7 +675,7 @@ def _until_reset(headers: Mapping[str, str], error: _Code) -> int:
 def _rest_candle(request: Request, row: tuple[str, ...], now: int, received: int) -> Candle:
     opened, o, h, low, c, volume, turnover = row
     start, interval = milliseconds(opened), request.interval
-    end = month_end(start) if interval.endswith("M") else start + interval_ns(interval)
+    end = _end(month_end(start) if interval.endswith("M") else start + interval_ns(interval))
     return Candle(
         venue=SPEC.name, symbol=request.symbol, exchange_time=min(end, now), received_time=received,
         available_at=received, interval=interval, start=start, end=end, open=number(o), high=number(h), low=number(low),

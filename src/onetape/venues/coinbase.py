@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import msgspec
 from msgspec import Meta, Raw, Struct, json
 
-from onetape.clock import MILLISECOND, MINUTE, SECOND, interval_ns, rfc3339
+from onetape.clock import MINUTE, SECOND, interval_ns, rfc3339
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
     BookDelta,
@@ -48,9 +48,12 @@ from onetape.venues.base import (
     Spec,
     Timings,
     Unknown,
+    Whole,
     batches,
+    milliseconds,
     next_step,
     readable,
+    retry_after_ns,
 )
 
 WIRE = {
@@ -91,14 +94,13 @@ SPEC = Spec(
     budget=Budget(5, SECOND),  # none is published; older pages said 10
 )
 
-Number = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 Id = Annotated[str, Meta(pattern="^[0-9]{1,18}$")]
-Seconds = Annotated[str, Meta(pattern="^[0-9]{1,10}$")]
+Seconds = Annotated[str, Meta(pattern="^[0-8]?[0-9]{1,9}$")]  # to 2255: with an interval on top it fits 64 bits in ns
 
 
 class _Frame(Struct, gc=False, tag_field="channel"):
     timestamp: str  # RFC 3339, ns
-    sequence_num: Number  # counts all frames of the socket
+    sequence_num: Whole  # counts all frames of the socket
 
 
 class _BookEvent(Struct, gc=False):
@@ -112,7 +114,7 @@ class Level2(_Frame, tag="l2_data"):
 
 
 class MarketTrade(Struct, gc=False):
-    trade_id: Id | Number  # consecutive per product; a number on Exchange
+    trade_id: Id | Whole  # consecutive per product; a number on Exchange
     price: str
     size: str  # base
     side: Literal["BUY", "SELL", "buy", "sell"]  # of the MAKER; lower case on Exchange
@@ -204,7 +206,7 @@ class Other(Struct, gc=False):
     channel: str = ""
     type: str = ""  # error
     message: str = ""
-    sequence_num: Number | None = None  # absent from errors
+    sequence_num: Whole | None = None  # absent from errors
 
 
 Frame = Level2 | MarketTrades | Tickers | TickerBatch | Candles | Statuses | Heartbeats | Subscriptions
@@ -396,7 +398,7 @@ class Coinbase:
         return Request(RestKind.TIME, f"{ROOT}/time")
 
     def parse_time(self, body: bytes) -> int:
-        return int(_decode_time(body).epochMillis) * MILLISECOND
+        return milliseconds(_decode_time(body).epochMillis)
 
     def instrument_requests(self) -> list[Request]:
         return [Request(RestKind.INSTRUMENTS, f"{ROOT}/market/products?product_type=SPOT")]
@@ -528,7 +530,7 @@ def _level(price: str, size: str) -> Level | None:
 
 
 class _Time(Struct):
-    epochMillis: Annotated[str, Meta(pattern="^[0-9]{1,15}$")]  # `iso` may come without seconds
+    epochMillis: str  # `iso` may come without seconds
 
 
 class _Product(Struct):
@@ -598,7 +600,7 @@ def _instrument(row: Raw) -> Instrument:
         pair=f"{it.base_currency_id}-{it.quote_currency_id}" if spot else "", base=it.base_currency_id,
         quote=it.quote_currency_id, tradable=it.status == "online" and not it.alias and not closed,
         status="alias" if it.alias else it.status, tick_size=positive(it.price_increment),
-        lot_size=positive(it.base_increment), min_size=optional(it.base_min_size),
+        lot_size=positive(it.base_increment), min_size=optional(it.base_min_size), may_cross=it.auction_mode,
     )
 
 
@@ -758,9 +760,8 @@ def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
         reason = f"HTTP {status}: {first.id} {first.message}"
     except UNREADABLE:
         reason = f"HTTP {status}: {body[:100].decode('utf-8', 'replace')}"
-    wait = headers.get("retry-after", "")  # not promised
     if status in (408, 429) or status >= 500:
-        raise TryAgain(reason, int(wait) * SECOND if re.fullmatch("[0-9]{1,5}", wait) else 0)
+        raise TryAgain(reason, retry_after_ns(headers))  # not promised
     if "timestamp expired" in reason:
         raise ClockSkew(reason)
     raise GiveUp(reason)

@@ -1,11 +1,11 @@
 """Coinbase Exchange: https://docs.cdp.coinbase.com/exchange/websocket-feed/overview"""
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import ClassVar
+from typing import Annotated, ClassVar
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 
 import msgspec
-from msgspec import Raw, Struct, json
+from msgspec import Meta, Raw, Struct, json
 
 from onetape.clock import SECOND, interval_ns, isoformat, rfc3339
 from onetape.errors import BadFrame
@@ -42,12 +42,12 @@ from onetape.venues.base import (
     Spec,
     Timings,
     Unknown,
+    Whole,
     readable,
 )
 from onetape.venues.coinbase import (
     MAX_PRODUCTS,
     MarketTrade,
-    Number,
     StatusRow,
     Wanted,
     check,
@@ -134,7 +134,6 @@ class L2Update(Struct, gc=False, tag_field="type", tag="l2update"):
 
 class Heartbeat(Struct, gc=False, tag_field="type", tag="heartbeat"):
     product_id: str = ""
-    last_trade_id: Number | None = None  # above the newest match: some were lost
 
 
 class Status(Struct, gc=False, tag_field="type", tag="status"):
@@ -431,11 +430,12 @@ class _Product(Struct):
 class _Book(Struct):
     bids: list[tuple[str, str, int]]  # price, size, number of orders
     asks: list[tuple[str, str, int]]
-    sequence: Number
+    sequence: Whole
     time: str = ""
 
 
-CandleRow = tuple[Number, Raw, Raw, Raw, Raw, Raw]  # s, LOW, HIGH, open, close, volume: numbers, kept as their text
+Seconds = Annotated[int, Meta(ge=0, le=9_000_000_000)]  # to 2255: with an interval on top it fits 64 bits in ns
+CandleRow = tuple[Seconds, Raw, Raw, Raw, Raw, Raw]  # start, LOW, HIGH, open, close, volume: numbers, as text
 
 _decode_time = json.Decoder(_Time).decode
 _decode_product = json.Decoder(_Product).decode
@@ -454,7 +454,7 @@ def _instrument(row: Raw) -> Instrument:
         id=InstrumentId(SPEC.name, it.id), kind=Kind.SPOT, pair=f"{it.base_currency}-{it.quote_currency}",
         base=it.base_currency, quote=it.quote_currency, tradable=it.status == "online" and not closed, status=it.status,
         tick_size=positive(it.quote_increment), lot_size=positive(it.base_increment),
-        min_size=optional(it.base_min_size),
+        min_size=optional(it.base_min_size), may_cross=it.auction_mode,
     )
 
 

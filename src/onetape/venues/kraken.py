@@ -51,9 +51,11 @@ from onetape.venues.base import (
     Spec,
     Timings,
     Unknown,
+    Whole,
     batches,
     next_step,
     readable,
+    retry_after_ns,
 )
 
 MINUTES = {  # intervals, and what Kraken calls them
@@ -79,7 +81,9 @@ SPEC = Spec(
         verification="checksum(10)",
         tape=Channel.TRADES,
     ),
-    book=BookRules(Snapshots.IN_BAND, resends=True, counted=True, checksum_depth=CHECKSUM_DEPTH),
+    book=BookRules(
+        Snapshots.IN_BAND, resends=True, counted=True, checksum_depth=CHECKSUM_DEPTH, halts=frozenset({"maintenance"}),
+    ),
     # No number of messages is published, only "Exceeded msg rate": few frames, with many symbols each.
     limits=Limits(args=50, connects=150, connects_per_ns=10 * MINUTE),
     # An idle socket is closed after 60 s. A heartbeat comes every second, but only while nothing else does.
@@ -90,6 +94,8 @@ SPEC = Spec(
 
 T = TypeVar("T")
 Digits = Annotated[int, Meta(ge=0, le=18)]
+LATEST = 9_000_000_000  # s, in 2255: with the longest interval on top it still fits 64 bits in ns
+Seconds = Annotated[int, Meta(ge=0, le=LATEST)]
 NULL = Raw(b"null")
 
 
@@ -106,7 +112,7 @@ class _Match(Struct, gc=False):
     side: Literal["buy", "sell"]  # the taker's
     price: Raw  # numbers are JSON numbers: kept as text, so that every digit survives
     qty: Raw  # base
-    trade_id: int  # consecutive per symbol
+    trade_id: Whole  # consecutive per symbol
     timestamp: str  # RFC 3339
 
 
@@ -133,7 +139,7 @@ class _Ohlc(Struct, gc=False):
     close: Raw
     vwap: Raw
     volume: Raw  # base
-    trades: int
+    trades: Whole
     interval_begin: str  # RFC 3339
     interval: Literal[1, 5, 15, 30, 60, 240, 1_440, 10_080, 21_600]  # minutes
 
@@ -217,6 +223,7 @@ ERRORS = {
     "deadline elapsed": Reaction.RETRY,
     "internal error": Reaction.RETRY,
 }
+PENDING = 64  # requests whose acks are still awaited; the oldest is forgotten first
 
 
 class Kraken:
@@ -225,7 +232,8 @@ class Kraken:
     def __init__(self, route: str = "") -> None:
         self.route = route
         self._sent = 0
-        self._requests: dict[int, dict[str, Subscription]] = {}  # by number: what awaits an ack, by symbol
+        # By number: what awaits an ack, by symbol; True: unsubscribing.
+        self._requests: dict[int, tuple[dict[str, Subscription], bool]] = {}
         self._subscribed: set[tuple[str, Channel]] = set()  # quotes and tickers, which look alike
         self._depths: dict[str, int] = {}
         self._counts: dict[str, int] = {}  # frames of each book: the venue numbers nothing
@@ -261,7 +269,10 @@ class Kraken:
         for params, symbols in alike.items():
             for batch in batches(list(symbols), self.spec.limits):
                 self._sent += 1
-                self._requests[self._sent] = {symbols[it].symbol: symbols[it] for it in batch}
+                if len(self._requests) >= PENDING:
+                    del self._requests[next(iter(self._requests))]
+                asked = {symbols[it].symbol: symbols[it] for it in batch}
+                self._requests[self._sent] = asked, method == "unsubscribe"
                 listed = f'"symbol":[{",".join(batch)}],' if batch != ['""'] else ""
                 frames.append(f'{{"method":"{method}","params":{{{listed}{params}}},"req_id":{self._sent}}}'.encode())
         return frames
@@ -319,9 +330,10 @@ class Kraken:
             message.data.sort(key=lambda it: it.trade_id)  # the order of the last 50 is nowhere promised
         return [
             Trade(
-                venue=self.spec.name, symbol=it.symbol, exchange_time=rfc3339(it.timestamp), received_time=received,
-                available_at=received, channel=Channel.TRADES, id=str(it.trade_id), after=it.trade_id - 1,
-                price=positive(_text(it.price)), size=positive(_text(it.qty)), side=Side(it.side), source=source,
+                venue=self.spec.name, symbol=it.symbol, exchange_time=_moment(rfc3339(it.timestamp)),
+                received_time=received, available_at=received, channel=Channel.TRADES, id=str(it.trade_id),
+                after=it.trade_id - 1, price=positive(_text(it.price)), size=positive(_text(it.qty)),
+                side=Side(it.side), source=source,
             )
             for it in message.data
         ]
@@ -355,7 +367,7 @@ class Kraken:
         newest: dict[str, int] = {}
         rows = []
         for it in message.data:
-            begin = rfc3339(it.interval_begin)
+            begin = _moment(rfc3339(it.interval_begin))
             newest[it.symbol] = max(begin, newest.get(it.symbol, 0))
             rows.append((it, begin))
         return [
@@ -407,30 +419,32 @@ class Kraken:
 
     def _acked(self, it: _Answer, result: _Result) -> Acked:
         removed = it.method == "unsubscribe"
-        wanted = self._take(it.req_id, result.symbol)
+        wanted, _ = self._take(it.req_id, result.symbol)
         if not removed and result.depth and len(self._depths) < MAX_SYMBOLS:
             self._depths[result.symbol] = result.depth
-        for subscription in wanted if removed else ():
-            self._subscribed.discard((subscription.symbol, subscription.channel))
+        alike = {(it.symbol, it.channel) for it in wanted if it.channel in (Channel.QUOTES, Channel.TICKER)}
+        self._subscribed = self._subscribed - alike if removed else self._subscribed | alike
         return Acked(wanted, removed)
 
     def _refused(self, it: _Answer, error: str) -> Refused:
-        wanted = self._take(it.req_id, it.symbol)
+        wanted, removed = self._take(it.req_id, it.symbol)
+        removed = removed or it.method == "unsubscribe"
         reaction = next_step(ERRORS, _tight(error))
-        if it.method == "unsubscribe" and reaction is Reaction.DROP:
-            reaction = Reaction.IGNORE  # nothing to end: what was asked for is so already
-        if reaction is Reaction.DROP:
+        if reaction is Reaction.DROP and not removed:
             self._subscribed.difference_update((each.symbol, each.channel) for each in wanted)
-        return Refused(wanted, error, reaction)
+        return Refused(wanted, error, reaction, removed)
 
-    def _take(self, request: int | None, symbol: str | None) -> tuple[Subscription, ...]:
-        """What an answer speaks of: one symbol, or all that the request still waits for where it names none."""
-        waiting = self._requests.get(request, {}) if request is not None else {}
+    def _take(self, request: int | None, symbol: str | None) -> tuple[tuple[Subscription, ...], bool]:
+        """What an answer speaks of: one symbol, or all that the request still waits for where it names none.
+
+        True if the request was for unsubscribing.
+        """
+        waiting, removing = self._requests.get(request, ({}, False)) if request is not None else ({}, False)
         named = [symbol] if symbol is not None else list(waiting)
         wanted = tuple(waiting.pop(it) for it in named if it in waiting)
         if request is not None and not waiting:
             self._requests.pop(request, None)
-        return wanted
+        return wanted, removing
 
     def blame(self, frame: bytes) -> tuple[str, Channel | None]:
         channel = CHANNEL.search(frame)
@@ -494,9 +508,10 @@ class Kraken:
         symbol, raw = _only(request, body)
         return [
             Trade(
-                venue=self.spec.name, symbol=symbol, exchange_time=decimal_seconds(_text(time)), received_time=received,
-                available_at=received, channel=Channel.TRADES, id=str(id_), after=id_ - 1, price=positive(price),
-                size=positive(size), side=Side.BUY if side == "b" else Side.SELL, source=Source.BACKFILL,
+                venue=self.spec.name, symbol=symbol, exchange_time=_moment(decimal_seconds(_text(time))),
+                received_time=received, available_at=received, channel=Channel.TRADES, id=str(id_), after=id_ - 1,
+                price=positive(price), size=positive(size), side=Side.BUY if side == "b" else Side.SELL,
+                source=Source.BACKFILL,
             )
             for price, size, time, side, _, _, id_ in sorted(_decode_rest_trades(raw), key=lambda row: row[6])
         ]
@@ -527,13 +542,12 @@ class Kraken:
             _check_errors(body, headers)
             return
         reason = f"HTTP {status}: {body[:100].decode('utf-8', 'replace')}"
-        wait = headers.get("retry-after", "")
         if status == 429:
-            raise TryAgain(reason, int(wait) * SECOND if wait.isdigit() else MINUTE)
+            raise TryAgain(reason, retry_after_ns(headers, MINUTE))
         if status == 403:  # the edge has banned this address
-            raise TryAgain(reason, self.spec.ban_wait_ns)
+            raise TryAgain(reason, retry_after_ns(headers, self.spec.ban_wait_ns))
         if status >= 500 or status == 408:
-            raise TryAgain(reason)
+            raise TryAgain(reason, retry_after_ns(headers))
         raise GiveUp(reason)
 
     def request_of(self, url: str) -> Request | None:
@@ -578,7 +592,13 @@ def _params(it: Subscription, method: str) -> str:
 
 
 def _time(text: str | None, received: int) -> int:
-    return received if text is None else rfc3339(text)
+    return received if text is None else _moment(rfc3339(text))
+
+
+def _moment(time: int) -> int:
+    if not 0 <= time <= LATEST * SECOND:
+        raise BadFrame(f"not a time of a market: {str(time)[:40]} ns")
+    return time
 
 
 def _text(raw: Raw) -> str:
@@ -630,7 +650,7 @@ OLD_NAMES = {"XBT": "BTC", "XDG": "DOGE"}  # in ``wsname``; v2 of the WebSocket 
 
 
 class _Unixtime(Struct):
-    unixtime: int  # s
+    unixtime: Seconds
 
 
 class _Time(Struct):
@@ -658,8 +678,8 @@ class _AssetPair(Struct):
 
 
 DepthRow = tuple[str, str, Raw]  # price, quantity, time in s
-TradeRow = tuple[str, str, Raw, Literal["b", "s"], str, str, int]  # price, quantity, time, taker, type, misc, id
-OhlcRow = tuple[int, str, str, str, str, str, str, int]  # start in s, open, high, low, close, vwap, volume, trades
+TradeRow = tuple[str, str, Raw, Literal["b", "s"], str, str, Whole]  # price, quantity, time, taker, type, misc, id
+OhlcRow = tuple[Seconds, str, str, str, str, str, str, Whole]  # start, open, high, low, close, vwap, volume, trades
 
 
 class _Depth(Struct):
@@ -754,7 +774,7 @@ def _check_errors(body: bytes, headers: Mapping[str, str]) -> None:
         raise TryAgain(reason, _until(int(until[1]), headers))
     for words, wait in WAITS.items():
         if words in text:
-            raise TryAgain(reason, wait)
+            raise TryAgain(reason, retry_after_ns(headers, wait))
     raise GiveUp(reason)
 
 

@@ -52,8 +52,12 @@ from onetape.venues.base import (
     Spec,
     Timings,
     Unknown,
+    Whole,
     batches,
+    milliseconds,
     readable,
+    retry_after_ns,
+    whole,
 )
 
 # Case matters: 1m is a minute, 1M a month. From 6H on, bars without "utc" open by the clock of UTC+8.
@@ -97,9 +101,11 @@ SPEC = Spec(
     ),
     book=BookRules(
         Snapshots.IN_BAND_OR_REST, resends=True, checksum_depth=25, snapshot_wait_ns=3 * SECOND,
+        silence_ns=75 * SECOND,  # a book that does not change repeats its number every 60 s
     ),
     limits=Limits(
         subscriptions=1_000,  # 64 KB of args in all: about 60 bytes each
+        books=30,  # advised for those of 50 levels and more
         frame_bytes=64_000,
         requests_per_hour=480,
         connects=3,
@@ -114,7 +120,8 @@ SPEC = Spec(
 )
 
 T = TypeVar("T")
-Sequenced = Annotated[int, Meta(ge=-1, le=2**63 - 1)]
+Before = Annotated[int, Meta(ge=-1, le=2**63 - 1)]  # -1: there was none
+Sum = Annotated[int, Meta(ge=-(2**63), le=2**63 - 1)]
 
 
 class _Arg(Struct, gc=False):
@@ -150,16 +157,16 @@ class _Book(Struct, gc=False):
     asks: Raw
     bids: Raw
     ts: str  # generation time, ms
-    seqId: Sequenced | None = None  # absent in recordings of 2022 and before
-    prevSeqId: Sequenced | None = None  # -1 in a snapshot
-    checksum: int | None = None  # CRC32 of old; since 2026-06-23 always 0
+    seqId: Whole | None = None  # absent in recordings of 2022 and before
+    prevSeqId: Before | None = None  # -1 in a snapshot
+    checksum: Sum | None = None  # CRC32 of old; since 2026-06-23 always 0
 
 
 class Bbo(Struct, gc=False):
     asks: list[list[str]]  # none or one: [price, size, "0", orders]
     bids: list[list[str]]
     ts: str  # matching-engine time, ms
-    seqId: Sequenced | None = None
+    seqId: Whole | None = None
 
 
 class Ticker24h(Struct, gc=False):
@@ -232,7 +239,8 @@ REFUSED = re.compile(r"channel:([\w-]+),instId:([\w-]+)")  # errors name what fa
 # https://www.okx.com/docs-v5/en/#error-code-websocket-public
 WHOLE_REQUEST = {
     "60012": Reaction.DROP, "60013": Reaction.DROP, "60019": Reaction.DROP,  # not understood: our bug
-    "60014": Reaction.RETRY, "63999": Reaction.RETRY, "64007": Reaction.RETRY,
+    "60014": Reaction.RECONNECT,  # the requests of this hour are used up: nothing more can be asked for here
+    "63999": Reaction.RETRY, "64007": Reaction.RETRY,
 }
 TRANSIENT_LOGIN = frozenset({"60004", "60006", "60023"})
 UPGRADE = "64008"  # the connection will be cut within 60 s
@@ -250,7 +258,7 @@ class Okx:
     def __init__(self, route: str = "") -> None:
         self.route = route or "public"
         self._sent = 0
-        self._requests: dict[str, dict[_Key, Subscription]] = {}  # by id: what is not yet acked
+        self._requests: dict[str, tuple[dict[_Key, Subscription], bool]] = {}  # not yet acked; True: unsubscribing
         self._arrivals: dict[_Key, int] = {}  # of books without sequence numbers
         self._readers: dict[bytes, Callable[[bytes, int], Sequence[Parsed]]] = {
             b"trades-all": self._trades, b"trades": self._agg_trades, b"bbo-tbt": self._quotes,
@@ -278,7 +286,7 @@ class Okx:
             self._sent += 1
             if len(self._requests) >= PENDING:
                 del self._requests[next(iter(self._requests))]
-            self._requests[str(self._sent)] = {_key(args[it]): args[it] for it in batch}
+            self._requests[str(self._sent)] = {_key(args[it]): args[it] for it in batch}, op == "unsubscribe"
             frames.append(f'{{"id":"{self._sent}","op":"{op}","args":[{",".join(batch)}]}}'.encode())
         return frames
 
@@ -425,16 +433,18 @@ class Okx:
 
     def _refused(self, it: Control) -> Refused:
         reason = f"{it.code}: {it.msg}"
+        pending, removed = self._requests.get(it.id, ({}, False))
         if it.code in WHOLE_REQUEST:
-            return Refused(tuple(self._requests.pop(it.id, {}).values()), reason, WHOLE_REQUEST[it.code])
-        named, pending = REFUSED.search(it.msg), self._requests.get(it.id, {})
+            self._requests.pop(it.id, None)
+            return Refused(tuple(pending.values()), reason, WHOLE_REQUEST[it.code], removed)
+        named = REFUSED.search(it.msg)
         key = (named[1], named[2]) if named else next(iter(pending)) if len(pending) == 1 else None
         mine = self._answered(it.id, key) if key else ()
-        return Refused(mine, reason, Reaction.RETRY if it.code in TRANSIENT_LOGIN else Reaction.DROP)
+        return Refused(mine, reason, Reaction.RETRY if it.code in TRANSIENT_LOGIN else Reaction.DROP, removed)
 
     def _answered(self, request: str, key: "_Key") -> tuple[Subscription, ...]:
         """What this answer is about; each arg of a request is answered by itself, an unknown channel is nothing."""
-        pending = self._requests.get(request, {})
+        pending, _ = self._requests.get(request, ({}, False))
         mine = pending.pop(key, None) or subscription_of(*key)
         if not pending:
             self._requests.pop(request, None)
@@ -518,12 +528,11 @@ class Okx:
         code, reason = str(error.code), f"HTTP {status}: {error.code} {error.msg}"
         if status == 200 and code == "0":  # a failure comes with HTTP 200 too
             return
-        wait = headers.get("retry-after", "")
         if code in CLOCK:
             raise ClockSkew(reason)
         unread = status == 200 and code == "not JSON"
         if unread or code in TRANSIENT or status in (408, 429) or status >= 500:
-            raise TryAgain(reason, int(wait) * SECOND if wait.isdigit() else BACKOFF)
+            raise TryAgain(reason, retry_after_ns(headers, BACKOFF))
         raise GiveUp(reason)
 
     def request_of(self, url: str) -> Request | None:
@@ -583,19 +592,6 @@ def subscription_of(channel: str, symbol: str) -> Subscription | None:
 # --- the venue's numbers --------------------------------------------------------------------------------------------
 
 
-def whole(text: str) -> int:
-    """An id or a count; int() alone would take signs, spaces and underscores."""
-    if not (text.isascii() and text.isdigit() and len(text) <= 18):
-        raise BadFrame(f"not a whole number: {text[:40]!r}")
-    return int(text)
-
-
-def milliseconds(text: str) -> int:
-    if len(text) > 13:
-        raise BadFrame(f"not a time in milliseconds: {text[:40]!r}")
-    return whole(text) * MILLISECOND
-
-
 def _best(rows: list[list[str]]) -> Level | None:
     """A side may be empty."""
     return (level_number(rows[0][0]), level_number(rows[0][1])) if rows else None
@@ -612,6 +608,8 @@ def candle(symbol: str, interval: str, row: list[str], received: int) -> Candle:
     quote_volume, confirm = rest or (None, None)
     opened = milliseconds(start)
     end = month_end(opened, int(interval[:-1])) if interval.endswith("M") else opened + interval_ns(interval)
+    if end >= 2**63:
+        raise BadFrame(f"a candle without an end: {start!r}", symbol, Channel.CANDLES)
     final = end <= received if confirm is None else confirm == "1"
     return Candle(
         venue=SPEC.name, symbol=symbol, exchange_time=end if final else received, received_time=received,
@@ -662,6 +660,7 @@ def _instrument(row: Raw) -> Instrument:
         base=base, quote=quoted, tradable=it.state == "live", status=it.state, tick_size=positive(it.tickSz),
         lot_size=positive(it.lotSz), min_size=optional(it.minSz),
         contract_value=positive(it.ctVal) * positive(it.ctMult or "1") if linear else Decimal(1),
+        may_cross=it.state != "live",
     )
 
 
