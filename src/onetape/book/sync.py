@@ -43,7 +43,7 @@ Output = BookSnapshot | BookDelta | FeedStatus | NeedSnapshot
 class BookSync:
     """The one writer of its OrderBook; lives as long as the connection that feeds it."""
 
-    def __init__(self, id: InstrumentId, book: OrderBook, rules: BookRules, checksum: Checksum, now: int) -> None:  # noqa: A002
+    def __init__(self, id: InstrumentId, book: OrderBook, rules: BookRules, checksum: Checksum, now: int) -> None:
         self.id, self.book = id, book
         self.state, self.since, self.reason = TrustState.SYNCING, now, ""
         self.verification = "none"

@@ -31,7 +31,7 @@ class CandleBuilder:
     """
 
     def __init__(
-        self, id: InstrumentId, intervals: tuple[str, ...] = INTERVALS, lateness_ns: int = LATENESS_NS,  # noqa: A002
+        self, id: InstrumentId, intervals: tuple[str, ...] = INTERVALS, lateness_ns: int = LATENESS_NS,
         *, carry_empty: bool = False, covered_since: int | None = None, final_until: int | None = None,
         retention_ns: int = RETENTION_NS, max_kept: int = MAX_KEPT, max_gaps: int = MAX_GAPS,
     ) -> None:

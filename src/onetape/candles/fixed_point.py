@@ -192,7 +192,7 @@ class RunningCandle:
         return size * factor
 
     def candle(
-        self, id: InstrumentId, interval: str, start: int, end: int, now: int, *,  # noqa: A002
+        self, id: InstrumentId, interval: str, start: int, end: int, now: int, *,
         complete: bool, final: bool, revision: int = 0,
     ) -> Candle:
         """As an event at the exchange time ``end`` (ns), available at ``now`` (ns)."""

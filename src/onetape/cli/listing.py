@@ -18,7 +18,7 @@ def venues(*, json: Annotated[bool, typer.Option("--json", help="An array of obj
 
       onetape venues --json
     """
-    from onetape.venues import VENUES  # noqa: PLC0415
+    from onetape.venues import VENUES
 
     rows: list[dict[str, Any]] = []
     for name, venue in VENUES.items():
@@ -53,8 +53,8 @@ def pairs(
 
       onetape pairs exchangeInfo.json --venue binance --json
     """
-    from onetape.cli.instruments import instruments_of  # noqa: PLC0415
-    from onetape.model.numbers import plain  # noqa: PLC0415
+    from onetape.cli.instruments import instruments_of
+    from onetape.model.numbers import plain
 
     rows = [
         {

@@ -23,16 +23,16 @@ def root(
     version: Annotated[bool, typer.Option("--version", help="Print the version and stop.", is_eager=True)] = False,
 ) -> None:
     if version:
-        print(f"onetape {__version__}")  # noqa: T201
+        print(f"onetape {__version__}")
         raise typer.Exit
     if context.invoked_subcommand is None:
-        print(context.get_help())  # noqa: T201
+        print(context.get_help())
         raise typer.Exit
 
 
 def main() -> None:
     """Runs the command line; errors that a person can mend are one line on stderr and exit code 2."""
-    from onetape.cli import listing, replay, run  # noqa: F401, PLC0415 - they register themselves; not for `--version`
+    from onetape.cli import listing, replay, run  # noqa: F401 - they register themselves; not for `--version`
 
     try:
         code = app(standalone_mode=False)
@@ -52,5 +52,5 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"onetape: {' '.join(message.split())}", file=sys.stderr)  # noqa: T201
+    print(f"onetape: {' '.join(message.split())}", file=sys.stderr)
     return code

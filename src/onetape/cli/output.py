@@ -16,8 +16,8 @@ def print_json(value: Any) -> None:
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     """Columns are the keys of the first row; lists are joined, numbers stand to the right."""
-    from rich.console import Console  # noqa: PLC0415 - a third of a second that --json need not wait for
-    from rich.table import Table  # noqa: PLC0415
+    from rich.console import Console
+    from rich.table import Table
 
     console = Console()
     if not rows:

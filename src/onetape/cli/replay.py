@@ -25,7 +25,7 @@ def replay(
     venue: Annotated[str | None, typer.Option(help="Whose frames these are; ours say so themselves.")] = None,
     depth: Annotated[str, typer.Option(metavar="N|all", help="Levels of the book that are wanted.")] = "all",
     summary: Annotated[Literal["json"] | None, typer.Option(help="Print one JSON object.")] = None,
-    hash: Annotated[bool, typer.Option("--hash", help="Print the SHA-256 of all events.")] = False,  # noqa: A002
+    hash: Annotated[bool, typer.Option("--hash", help="Print the SHA-256 of all events.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The same as --summary json.")] = False,
 ) -> None:
     """Play a recording and show where it ended: books, trades, gaps.
@@ -38,10 +38,10 @@ def replay(
 
       onetape replay session.jsonl.zst --venue kraken
     """
-    from onetape.cli.summary import Summary  # noqa: PLC0415
-    from onetape.feed.recording import open_recording  # noqa: PLC0415
-    from onetape.feed.replay import Replay  # noqa: PLC0415
-    from onetape.model import Event, encode  # noqa: PLC0415
+    from onetape.cli.summary import Summary
+    from onetape.feed.recording import open_recording
+    from onetape.feed.replay import Replay
+    from onetape.model import Event, encode
 
     recording = open_recording(path)
     player = Replay(recording, venue, _depth(depth))
@@ -54,12 +54,12 @@ def replay(
                     digest.update(encode(outcome) + b"\n")
     _check_understood(player, count, path)
     if recording.cut_off:
-        print(f"onetape: {path} was cut off: this is all that it holds", file=sys.stderr)  # noqa: T201
+        print(f"onetape: {path} was cut off: this is all that it holds", file=sys.stderr)
     result = count.to_dict(player.sessions) | ({"hash": digest.hexdigest()} if hash else {})
     if summary or json:
         print_json(result)
     elif hash:
-        print(result["hash"])  # noqa: T201
+        print(result["hash"])
     else:
         _show(result)
 
@@ -73,12 +73,12 @@ def _depth(text: str) -> int:
 
 
 def _with_progress(player: "Replay", frames: int) -> Iterator["Step"]:
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
     console = Console(stderr=True)
     steps: Iterable[Step] = player
     if frames >= LONG and console.is_terminal:
-        from rich.progress import track  # noqa: PLC0415
+        from rich.progress import track
 
         steps = track(player, "replaying", frames, console=console, transient=True)
     yield from steps
@@ -103,9 +103,9 @@ def _show(result: dict[str, Any]) -> None:
         for symbol, it in result["books"].items()
     ])
     for gap in result["gaps"]:
-        print(f"gap in {gap['symbol']} {gap['channel']} at line {gap['at_frame']}: {gap['reason']}")  # noqa: T201
+        print(f"gap in {gap['symbol']} {gap['channel']} at line {gap['at_frame']}: {gap['reason']}")
     counted = ", ".join(f"{count} {kind}" for kind, count in result["events"].items())
-    print(  # noqa: T201
+    print(
         f"{result['frames']} frames: {counted or 'no events'}; "
         f"{result['quarantined']} quarantined, {result['unknown']} unknown"
     )

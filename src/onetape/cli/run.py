@@ -42,11 +42,11 @@ def run(
         raise UsageError(f"--speed must be above 0: {speed:g}")
     if duration is not None and not duration > 0:
         raise UsageError(f"--duration must be above 0: {duration:g}")
-    from rich.console import Console  # noqa: PLC0415
+    from rich.console import Console
 
-    from onetape import demo  # noqa: PLC0415
-    from onetape.feed.recording import open_recording  # noqa: PLC0415
-    from onetape.feed.replay import Replay  # noqa: PLC0415
+    from onetape import demo
+    from onetape.feed.recording import open_recording
+    from onetape.feed.replay import Replay
 
     recording = open_recording(demo.SESSION)
     assert recording.header is not None
@@ -56,7 +56,7 @@ def run(
     console.print("Playing the built-in session: seven feeds, invented prices, the venues' own protocols.")
     steps = _paced(player, speed, duration)
     if console.is_terminal:
-        from rich.live import Live  # noqa: PLC0415
+        from rich.live import Live
 
         with Live(board.table(), console=console, auto_refresh=False) as live:
             for _ in _every(REFRESH_S, steps, board):
@@ -64,7 +64,7 @@ def run(
             live.update(board.table(), refresh=True)
     else:
         for _ in _every(LINES_S, steps, board):
-            print(board.line(), flush=True)  # noqa: T201
+            print(board.line(), flush=True)
         console.print(board.table())
     console.print(board.verdict())
 
@@ -103,8 +103,8 @@ class Board:
         self._frames = 0
 
     def add(self, step: "Step") -> None:
-        from onetape.feed.inputs import Frame  # noqa: PLC0415
-        from onetape.model import Trade  # noqa: PLC0415
+        from onetape.feed.inputs import Frame
+        from onetape.model import Trade
 
         self._frames += isinstance(step.input, Frame)
         for _, it in step.outcomes:
@@ -113,8 +113,8 @@ class Board:
                 self._trades[it.venue, it.symbol] += 1
 
     def table(self) -> "Table":
-        from rich.table import Table  # noqa: PLC0415
-        from rich.text import Text  # noqa: PLC0415
+        from rich.table import Table
+        from rich.text import Text
 
         wide = self._width >= WIDE
         table = Table(box=None, header_style="bold", pad_edge=False)

@@ -158,7 +158,7 @@ class Session:
         return out
 
     def receive_rest(
-        self, id: int, status: int, body: bytes, now: int, headers: Mapping[str, str] | None = None,  # noqa: A002
+        self, id: int, status: int, body: bytes, now: int, headers: Mapping[str, str] | None = None,
     ) -> list[Event | Command]:
         """The answer to Fetch ``id``; header names in lower case."""
         out: list[Event | Command] = []
@@ -191,7 +191,7 @@ class Session:
         self._reschedule()
         return out
 
-    def rest_failed(self, id: int, reason: str, now: int) -> list[Event | Command]:  # noqa: A002
+    def rest_failed(self, id: int, reason: str, now: int) -> list[Event | Command]:
         """Fetch ``id`` brought no answer at all."""
         out: list[Event | Command] = []
         request, _ = self._fetches.pop(id, (None, 0))
@@ -371,7 +371,7 @@ class Session:
     def _add_feed(self, subscription: Subscription, now: int) -> _Feed:
         spec = self.venue.spec
         book = self._new_book(Window(subscription.depth, spec.book.resends))
-        id = InstrumentId(spec.name, subscription.symbol)  # noqa: A001
+        id = InstrumentId(spec.name, subscription.symbol)
         feed = _Feed(BookSync(id, book, spec.book, self.venue.checksum, now), Resync(spec.book), subscription)
         self._feeds[subscription.symbol] = feed
         return feed

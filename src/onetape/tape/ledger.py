@@ -52,7 +52,7 @@ class TradeLedger:
     """Of one instrument and channel; outlives connections. The one owner of what counts as seen."""
 
     def __init__(
-        self, id: InstrumentId, channel: Channel, grace_ns: int = GRACE_NS,  # noqa: A002
+        self, id: InstrumentId, channel: Channel, grace_ns: int = GRACE_NS,
         state: LedgerState = LedgerState(),  # noqa: B008 - frozen
     ) -> None:
         self.id, self.channel = id, channel
