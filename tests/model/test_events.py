@@ -20,6 +20,7 @@ from onetape.model import (
     Event,
     FeedError,
     FeedStatus,
+    Flag,
     GapClosed,
     GapOpened,
     Instrument,
@@ -47,7 +48,8 @@ OF = HEAD | {"symbol": "币安人生USDT", "exchange_time": 5}
 LEVELS = Levels.of([(D("0.00000001"), D("5.00")), (D("100"), D("0"))])
 EVENTS = [
     Trade(**OF, channel=Channel.TRADES, id="9007199254740993", after=9007199254740992, price=D("1.10"), size=D("2"),
-          side=Side.SELL, source=Source.SNAPSHOT, first_id="1", last_id="3"),
+          side=Side.SELL, source=Source.SNAPSHOT, first_id="1", last_id="3",
+          flags=(Flag.HUGE,)),
     BookSnapshot(**OF, sequence=5, bids=LEVELS, asks=Levels.of([]), depth=10, verification="checksum(10)", checksum=7),
     BookDelta(**OF, after=4, sequence=5, bids=LEVELS, asks=LEVELS, checksum=None, restart=True),
     Quote(**OF, bid=(D("1.0"), D("2")), ask=None, sequence=3),

@@ -19,6 +19,7 @@ from onetape.model.events import (
     Event,
     FeedError,
     FeedStatus,
+    Flag,
     GapClosed,
     GapOpened,
     InstrumentChanged,
@@ -40,7 +41,7 @@ from onetape.model.numbers import BadNumber
 
 __all__ = [
     "EMPTY", "BadLevels", "BadNumber", "BookDelta", "BookSnapshot", "Candle", "Capabilities", "Change", "Channel",
-    "Command", "ConnectionGap", "ConnectionState", "Event", "FeedError", "FeedStatus", "Fetch", "GapClosed",
+    "Command", "ConnectionGap", "ConnectionState", "Event", "FeedError", "FeedStatus", "Fetch", "Flag", "GapClosed",
     "GapOpened", "Instrument", "InstrumentChanged", "InstrumentId", "Kind", "Level", "Levels", "Lifecycle",
     "NeedSnapshot", "NeedTrades", "Quote", "Reconnect", "Request", "RestKind", "Send", "Shape", "Side", "Skipped",
     "Source", "Subscription", "Ticker", "Trade", "TrustState", "VenueStatus", "decode", "encode",

@@ -29,6 +29,17 @@ class Source(StrEnum):
     BACKFILL = "backfill"
 
 
+class Flag(StrEnum):
+    """What is odd about a trade that is kept all the same."""
+
+    FAR_FROM_LAST = "far_from_last"
+    """Its price, compared with the one before on this venue."""
+    FAR_FROM_OTHERS = "far_from_others"
+    """Its price, compared with the median of the pair's other venues."""
+    HUGE = "huge"
+    """Its size, compared with recent ones."""
+
+
 class TrustState(StrEnum):
     SYNCING = "syncing"
     LIVE = "live"
@@ -78,6 +89,7 @@ class Trade(_MarketEvent, frozen=True, gc=False, tag="trade"):
     source: Source = Source.LIVE
     first_id: str | None = None
     last_id: str | None = None
+    flags: tuple[Flag, ...] = ()
 
 
 class BookSnapshot(_MarketEvent, frozen=True, gc=False, tag="book_snapshot"):

@@ -1,0 +1,68 @@
+"""What is impossible is refused, what is odd is flagged and kept."""
+from decimal import Decimal as D
+
+import pytest
+
+from onetape.clock import HOUR, SECOND
+from onetape.model import Channel, Flag, Side, Trade
+from onetape.tape.validation import AHEAD_NS, EARLIEST, FRESH_NS, SanityCheck, impossible
+
+NOW = 1_795_000_000 * SECOND
+
+
+def trade(price="100", size="1", time=NOW, venue="binance", symbol="BTCUSDT"):
+    return Trade(
+        venue=venue, symbol=symbol, received_time=NOW, available_at=NOW, exchange_time=time, channel=Channel.TRADES,
+        id="1", after=0, price=D(price), size=D(size), side=Side.BUY,
+    )
+
+
+@pytest.mark.parametrize(("it", "why"), [
+    (trade(), ""), (trade(price="0"), "price"), (trade(price="-1"), "price"), (trade(size="0.000"), "size"),
+    (trade(time=0), "absurd time"), (trade(time=EARLIEST), ""), (trade(time=EARLIEST - 1), "absurd time"),
+    (trade(time=NOW + AHEAD_NS), ""), (trade(time=NOW + AHEAD_NS + 1), "absurd time"),
+])
+def test_what_cannot_be_true(it, why):
+    assert why in impossible(it)
+    assert bool(impossible(it)) == bool(why)
+
+
+def test_the_first_trade_has_nothing_to_be_compared_with():
+    assert SanityCheck().flags(trade(), "BTC-USDT") == ()
+
+
+def test_a_price_far_from_the_last_is_flagged_and_is_the_last_from_then_on():
+    check = SanityCheck()
+    check.flags(trade("100"), "BTC-USDT")
+    assert check.flags(trade("110"), "BTC-USDT") == ()
+    assert check.flags(trade("122"), "BTC-USDT") == (Flag.FAR_FROM_LAST,)
+    assert check.flags(trade("122"), "BTC-USDT") == ()
+
+
+def test_a_price_far_from_the_other_venues_is_flagged_even_if_it_is_the_first_of_its_own():
+    check = SanityCheck()
+    for venue in ("kraken", "okx", "bybit"):
+        check.flags(trade("100", venue=venue), "BTC-USDT")
+    assert check.flags(trade("150"), "BTC-USDT") == (Flag.FAR_FROM_OTHERS,)
+    assert check.flags(trade("150", symbol="XYZ"), "XYZ-USDT") == ()
+
+
+def test_a_venue_that_fell_silent_says_nothing_about_the_price():
+    check = SanityCheck()
+    check.flags(trade("100", venue="kraken", time=NOW - FRESH_NS - HOUR), "BTC-USDT")
+    assert check.flags(trade("150"), "BTC-USDT") == ()
+
+
+def test_without_a_pair_only_its_own_history_counts():
+    check = SanityCheck()
+    check.flags(trade("100", venue="kraken"), "")
+    assert check.flags(trade("150"), "") == ()
+    assert check.flags(trade("300"), "") == (Flag.FAR_FROM_LAST,)
+
+
+def test_a_size_far_beyond_recent_ones_is_flagged():
+    check = SanityCheck()
+    for _ in range(50):
+        assert check.flags(trade(size="1"), "") == ()
+    assert check.flags(trade(size="101"), "") == (Flag.HUGE,)
+    assert check.flags(trade("200", size="10000"), "") == (Flag.FAR_FROM_LAST, Flag.HUGE)
