@@ -7,7 +7,7 @@ from onetape.book.order_book import OrderBook, Window
 from onetape.book.rules import Snapshots
 from onetape.book.sync import BookSync, Output
 from onetape.clock import HOUR, SECOND
-from onetape.errors import ClockSkew, RestError, TryAgain
+from onetape.errors import BadFrame, ClockSkew, RestError, TryAgain
 from onetape.feed.liveness import BookFrozen, HeartbeatSilent, Liveness, SocketSilent, SubscriptionSilent
 from onetape.feed.resync import Resync, Step
 from onetape.feed.watch import SubscriptionWatch
@@ -151,7 +151,11 @@ class Session:
         try:
             parsed = self.venue.parse(frame, now)
         except UNREADABLE as error:
-            self._quarantine(frame, str(error), *self.venue.blame(frame), now, out)
+            if isinstance(error, BadFrame) and error.channel:  # its parser could still tell
+                symbol, channel = error.symbol, Channel(error.channel)
+            else:
+                symbol, channel = self.venue.blame(frame)
+            self._quarantine(frame, str(error), symbol, channel, now, out)
             return out
         for it in parsed:
             self._take(it, frame, now, out)
