@@ -131,3 +131,8 @@ def test_a_rest_body_enters_where_its_meta_file_says(tmp_path):
 def test_what_stands_beside_may_be_broken(tmp_path, beside, words):
     with pytest.raises(UsageError, match=words):
         list(open_recording(others(tmp_path, ["a", "b"], **beside)).inputs)
+
+
+def test_an_empty_line_is_no_frame_but_keeps_its_number(tmp_path):
+    inputs = list(open_recording(others(tmp_path, ["", "a", "", "b", ""])).inputs)
+    assert [(line, it.data) for line, it in inputs] == [(2, b"a"), (4, b"b")]

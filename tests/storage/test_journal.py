@@ -3,6 +3,7 @@ import os
 import signal
 import subprocess
 import sys
+from contextlib import closing
 from decimal import Decimal as D
 from pathlib import Path
 
@@ -135,7 +136,7 @@ def test_a_batch_is_all_or_nothing_and_the_next_one_goes_on(tmp_path):
             journal.commit(journal.take(1))
         assert commit(journal, trade(3, symbol="NEW")) == 2
     assert ids(tmp_path) == [1, 3]
-    with open_readonly(files(tmp_path / "journal" / "main")[0]) as file:
+    with closing(open_readonly(files(tmp_path / "journal" / "main")[0])) as file:
         assert file.execute("SELECT symbol FROM instruments ORDER BY id").fetchall() == [("BTCUSDT",), ("NEW",)]
 
 
@@ -173,7 +174,7 @@ def test_a_22_digit_number_stays_exact(tmp_path):
 def test_every_table_is_strict(tmp_path):
     with Journal(tmp_path) as journal:
         commit(journal, trade(1))
-        with open_readonly(files(journal.folder)[0]) as file:
+        with closing(open_readonly(files(journal.folder)[0])) as file:
             made = dict(file.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'").fetchall())
     assert set(made) == set(TABLES)
     assert all(sql.endswith("STRICT") for sql in made.values())

@@ -33,7 +33,7 @@ from onetape.model import (
     VenueStatus,
 )
 from onetape.venues.base import UNREADABLE, Acked, Alive, Parsed, Reaction, Refused, Unknown
-from onetape.venues.coinbase import MAX_PRODUCTS, SPEC, Coinbase
+from onetape.venues.coinbase import MAX_REPEATED, MAX_PRODUCTS, SPEC, Coinbase
 
 D = Decimal
 NOON = 1_791_201_600 * SECOND
@@ -252,12 +252,22 @@ def test_a_gap_comes_before_what_the_frame_says(frames: dict[str, bytes]) -> Non
     assert feed(Coinbase(), frames["heartbeat"], [0, 3, 4]) == [Alive(), gap(1, 3), Alive(), Alive()]
 
 
+def test_a_series_that_begins_anew_is_a_gap_and_not_a_repetition(frames: dict[str, bytes]) -> None:
+    """Else a second connection, or a reset of the venue's, would be passed over for ever while the book says live."""
+    venue = Coinbase()
+    feed(venue, frames["heartbeat"], [5, 6, 7])
+    assert feed(venue, frames["heartbeat"], [0, 1, 2]) == [gap(8, 0), Alive(), Alive(), Alive()]
+    parsed = feed(Coinbase(), frames["heartbeat"], [500, *range(200, 200 + MAX_REPEATED + 2)])
+    assert parsed.count(Unknown("duplicate sequence_num")) == MAX_REPEATED
+    assert parsed[-3:] == [gap(501, 200 + MAX_REPEATED), Alive(), Alive()]
+
+
 def test_duplicates_say_nothing(frames: dict[str, bytes]) -> None:
     venue = Coinbase()
     venue.parse(frames["book snapshot"], NOW)
     duplicate = (Unknown("duplicate sequence_num"),)
     assert venue.parse(frames["book snapshot"], NOW) == duplicate
-    assert venue.parse(frames["trades snapshot"], NOW) == duplicate
+    assert tuple(feed(venue, frames["trades snapshot"], [1])) == duplicate
     [delta, *_] = venue.parse(frames["book several"], NOW)
     assert isinstance(delta, BookDelta)
     assert (delta.after, delta.sequence) == (1, 2)

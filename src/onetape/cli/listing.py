@@ -68,4 +68,5 @@ def pairs(
     if json:
         print_json(rows)
     else:
-        print_table(rows)
+        shown = ("venue", "pair", "symbol", "kind", "tradable", "tick_size", "lot_size")
+        print_table([{key: row[key] for key in shown} for row in rows])

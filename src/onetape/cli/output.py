@@ -1,5 +1,4 @@
 """Prints tables for people and JSON for programs."""
-import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -9,9 +8,17 @@ if TYPE_CHECKING:
     from rich.console import JustifyMethod
 
 
+WIDE = 96  # columns from which there is room for what is good to know
+
+
+def terminal_width() -> int:
+    from rich.console import Console
+
+    return Console().width
+
+
 def print_json(value: Any) -> None:
-    sys.stdout.write(msgspec.json.encode(value).decode() + "\n")
-    sys.stdout.flush()
+    print(msgspec.json.encode(value).decode(), flush=True)
 
 
 def print_table(rows: Sequence[Mapping[str, Any]]) -> None:

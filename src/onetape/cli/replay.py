@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from onetape.cli.main import app
-from onetape.cli.output import print_json, print_table
+from onetape.cli.output import WIDE, print_json, print_table, terminal_width
 from onetape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +23,9 @@ def replay(
     path: Annotated[Path, typer.Argument(help="A recording: of OneTape's, or a file with one frame a line.")],
     *,
     venue: Annotated[str | None, typer.Option(help="Whose frames these are; ours say so themselves.")] = None,
-    depth: Annotated[str, typer.Option(metavar="N|all", help="Levels of the book that are wanted.")] = "all",
+    depth: Annotated[
+        str, typer.Option(metavar="N|all", help="Best levels a side that are wanted (more are held).")
+    ] = "all",
     summary: Annotated[Literal["json"] | None, typer.Option(help="Print one JSON object.")] = None,
     hash: Annotated[bool, typer.Option("--hash", help="Print the SHA-256 of all events.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The same as --summary json.")] = False,
@@ -62,12 +64,14 @@ def replay(
         print(result["hash"])
     else:
         _show(result)
+        for reason, times in count.reasons.most_common(5):
+            print(f"quarantined {times} x: {reason}")
 
 
 def _depth(text: str) -> int:
     if text == "all":
         return 0
-    if not text.isdecimal() or len(text) > 9 or int(text) == 0:
+    if not (text.isascii() and text.isdecimal()) or len(text) > 9 or int(text) == 0:
         raise UsageError(f"--depth must be a number of levels above 0, or all: {text[:40]!r}")
     return int(text)
 
@@ -94,9 +98,10 @@ def _check_understood(player: "Replay", count: "Summary", path: Path) -> None:
 
 
 def _show(result: dict[str, Any]) -> None:
+    wide = terminal_width() >= WIDE
     print_table([
         {
-            "book": symbol, "state": it["state"], "verified by": it["verification"],
+            "book": symbol, "state": it["state"], **({"verified by": it["verification"]} if wide else {}),
             "bid": it["bids"][0][0] if it["bids"] else "-", "ask": it["asks"][0][0] if it["asks"] else "-",
             "levels": "/".join(map(str, it["levels"])), "trades": result["trades"].get(symbol, 0),
         }

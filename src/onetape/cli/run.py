@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onetape.cli.main import app
+from onetape.cli.output import WIDE
 from onetape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ REFRESH_S = 0.25
 LINES_S = 5.0  # between two reports where there is no terminal
 COLOURS = {"live": "green", "syncing": "yellow", "stale": "red", "crossed": "magenta", "down": "red"}
 SIDES = {"buy": "green", "sell": "red"}
-WIDE = 96  # columns from which there is room to say what stands behind each book
 
 
 @app.command()
@@ -76,6 +76,8 @@ def _paced(player: "Replay", speed: float, duration: float | None) -> Iterator["
         if first is None:
             first = step.input.time
         wait = (step.input.time - first) / 1e9 / speed - (time.monotonic() - began)
+        if duration is not None:
+            wait = min(wait, began + duration - time.monotonic())
         if wait > 0:
             time.sleep(wait)
         if duration is not None and time.monotonic() - began >= duration:

@@ -1,4 +1,5 @@
 """Counts what a replay brought: events, books, trades, gaps."""
+import re
 from collections import Counter
 from collections.abc import Mapping
 from typing import Any
@@ -8,12 +9,13 @@ import msgspec
 from onetape.book.sync import BookSync
 from onetape.feed.inputs import Frame
 from onetape.feed.replay import Step
-from onetape.feed.session import Session
+from onetape.feed.session import MAX_TEXT, Session
 from onetape.model import Channel, ConnectionGap, Event, FeedError, FeedStatus, Level, Trade, TrustState
 from onetape.model.events import kind_of
 from onetape.model.numbers import plain
 
 TOP = 10
+MAX_REASONS = 100
 
 
 class Summary:
@@ -21,6 +23,8 @@ class Summary:
 
     def __init__(self) -> None:
         self.frames = self.quarantined = 0
+        self.reasons: Counter[str] = Counter()
+        """Of quarantined frames; those that differ only in numbers count as one, and not more than 100."""
         self.foreign = 0
         """Quarantined frames that are sound JSON, but name no symbol where the venue would."""
         self.kinds: Counter[str] = Counter()
@@ -44,6 +48,8 @@ class Summary:
                 self._gap("", "connection", line, f"expected {event.expected}, got {event.got}")
             case FeedError(quarantined=True):
                 self.quarantined += 1
+                reason = re.sub(r"\d+", "N", event.reason)
+                self.reasons[reason if len(self.reasons) < MAX_REASONS else "others"] += 1
                 self.foreign += not event.symbol and _is_json(event.text)
             case _:
                 pass
@@ -84,6 +90,8 @@ class Summary:
 
 
 def _is_json(text: str) -> bool:
+    if len(text) >= MAX_TEXT:  # it was cut there
+        return text.startswith(("{", "["))
     try:
         msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError):

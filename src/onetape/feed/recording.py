@@ -118,7 +118,7 @@ def open_recording(path: Path) -> Recording:
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name one recording in it")
     with closing(_lines(path)) as lines:
-        first = next(lines, b"")
+        first = next((line for line in lines if line.strip()), b"")
     if not first.strip():
         raise UsageError(f"{path} is empty")
     if first.startswith(b'{"onetape":'):
@@ -249,6 +249,8 @@ def _others(path: Path) -> Iterator[tuple[int, Input]]:
             body = bodies.pop(0)
             number, time = number + 1, max(time, min(body.time, at))
             yield index + 1, _answer(body, number, time)
+        if not line.strip():  # an empty line is no frame, but it is a line
+            continue
         number, time = number + 1, max(time, at)
         yield index + 1, Frame(number=number, time=time, connection="", data=line.rstrip(b"\r\n"))
     for body in bodies:
@@ -284,7 +286,7 @@ def _bodies(stem: Path) -> list[_Body]:
                 file, time, url = row.split("\t")
                 bodies.append(_Body(decimal_seconds(time), -1, url, index.parent / file))
         except (OSError, ValueError) as error:
-            raise UsageError(f"{index} is corrupt: {error}") from error
+            raise UsageError(f"{index} is corrupt, a line needs file, time in seconds and URL: {error}") from error
     single = stem.with_name(stem.name + ".rest_depth.json")
     if single.exists():
         meta = stem.with_name(stem.name + ".rest_depth.meta.txt")
@@ -292,7 +294,8 @@ def _bodies(stem: Path) -> list[_Body]:
             told = dict(line.split("=") for line in meta.read_text().split())
             bodies.append(_Body(int(told["recv_ns"]), int(told["inserted_before_jsonl_line(0-based)"]), "", single))
         except (OSError, ValueError, KeyError) as error:
-            raise UsageError(f"{meta} is missing or corrupt: {error}") from error
+            needed = "recv_ns=N and inserted_before_jsonl_line(0-based)=N"
+            raise UsageError(f"{meta} is missing or corrupt, it needs {needed}: {error}") from error
     return sorted(bodies, key=lambda it: it.time)
 
 

@@ -14,7 +14,7 @@ from onetape.feed.recording import Header, Recording
 from onetape.feed.session import Session
 from onetape.model import Request, RestKind
 from onetape.nearest import nearest
-from onetape.venues.base import Timings
+from onetape.venues.base import UNREADABLE, Timings
 
 LONGEST_PAUSE_NS = 7 * DAY  # within one recording: what is due in between takes time to play
 # Others' recordings know nothing of our pings and of our patience: only what they say counts.
@@ -91,7 +91,10 @@ class Replay:
         if not isinstance(it, Answer):
             return it
         session = self.door.sessions[it.connection]
-        request = session.venue.request_of(it.url) if it.url else _guess(session, it.body)
+        try:
+            request = session.venue.request_of(it.url) if it.url else _guess(session, it.body)
+        except UNREADABLE as error:
+            raise UsageError(f"a URL beside the recording is corrupt: {it.url[:100]!r}: {error}") from error
         if request is None or request.kind is not RestKind.BOOK:
             return None
         return msgspec.structs.replace(it, id=session.expect(request))

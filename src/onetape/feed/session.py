@@ -152,10 +152,9 @@ class Session:
             parsed = self.venue.parse(frame, now)
         except UNREADABLE as error:
             if isinstance(error, BadFrame) and error.channel:  # its parser could still tell
-                symbol, channel = error.symbol, Channel(error.channel)
+                self._quarantine(frame, str(error), error.symbol, Channel(error.channel), now, out)
             else:
-                symbol, channel = self.venue.blame(frame)
-            self._quarantine(frame, str(error), symbol, channel, now, out)
+                self._quarantine(frame, str(error), *self.venue.blame(frame), now, out)
             return out
         for it in parsed:
             self._take(it, frame, now, out)
@@ -412,6 +411,8 @@ class Session:
         """Many books in as few frames as the venue allows: one garbage frame may have made all of them stale."""
         leaving, coming = [], []
         for feed, step in steps:
+            if self._wanted is None and step is not Step.FETCH:  # nobody subscribes again in a recording of others
+                continue
             match step:
                 case Step.FETCH:
                     window = feed.sync.book.window

@@ -154,13 +154,17 @@ class Journal:
 
 def _create(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
     file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
-    file.execute("PRAGMA journal_mode=WAL")
-    file.execute(f"PRAGMA synchronous={synchronous}")
-    with file:
-        file.execute("BEGIN IMMEDIATE")
-        for name, columns in TABLES.items():
-            file.execute(f"CREATE TABLE {name}({columns}) STRICT")
-        file.execute(f"PRAGMA user_version={VERSION}")
+    try:
+        file.execute("PRAGMA journal_mode=WAL")
+        file.execute(f"PRAGMA synchronous={synchronous}")
+        with file:
+            file.execute("BEGIN IMMEDIATE")
+            for name, columns in TABLES.items():
+                file.execute(f"CREATE TABLE {name}({columns}) STRICT")
+            file.execute(f"PRAGMA user_version={VERSION}")
+    except BaseException:
+        file.close()
+        raise
     return file
 
 

@@ -219,6 +219,7 @@ CHANNELS = {
     "ticker_batch": Channel.TICKER, "candles": Channel.CANDLES, "status": Channel.STATUS,
 }
 KNOWN = frozenset(CHANNELS) - {"level2"} | {"heartbeats", "subscriptions"}
+MAX_REPEATED = 100
 MAX_PRODUCTS = 20_000  # whose books are counted: far more than Coinbase has
 CHANNEL = re.compile(rb'"channel"\s*:\s*"(\w+)"')
 PRODUCT = re.compile(rb'"product_id"\s*:\s*"([^"]+)"')
@@ -232,6 +233,7 @@ class Coinbase:
         self._wanted = Wanted()
         self._beating = False
         self._expected: int | None = None
+        self._repeated = 0  # frames in a row whose number had passed
         self._arrivals: dict[str, int] = {}  # book events by product
 
     @staticmethod
@@ -273,20 +275,25 @@ class Coinbase:
             got = it.sequence_num
             if got is None:
                 return self._events(it, received)
-            if expected is not None and got < expected:
+            if expected is not None and got < expected and not self._began_anew(got, expected):
+                self._repeated += 1
                 return (Unknown("duplicate sequence_num"),)
             events = self._events(it, received)
         except UNREADABLE:
             if _number(frame) == expected is not None:  # it came, if only to be refused: the next one is no gap
                 self._expected = expected + 1
             raise
-        self._expected = got + 1
+        self._expected, self._repeated = got + 1, 0
         if expected is None or got == expected:
             return events
         gap = ConnectionGap(
             venue=self.spec.name, received_time=received, available_at=received, expected=expected, got=got
         )
         return (gap, *events)
+
+    def _began_anew(self, got: int, expected: int) -> bool:
+        """A repeated frame is a repetition; a 0 late on, or very many in a row, are another series."""
+        return (got == 0 and expected > 1) or self._repeated >= MAX_REPEATED
 
     def _events(self, it: Frame | Other, received: int) -> Sequence[Parsed]:
         match it:
