@@ -56,7 +56,7 @@ class BookSync:
         self._following = False
         self._here = 0
         self._last_after: int | None = None
-        self._joining = False  # following a REST snapshot that no delta has yet continued
+        self._joining = False  # at a REST snapshot, before the first delta, the one that reaches over it
         self._seen: int | None = None  # sequence of the last delta that came while not in the book
         self._required = (0, 0)  # levels (bids, asks) that must stay inside the known edge
         self._crossed_messages = 0
@@ -162,7 +162,6 @@ class BookSync:
         if pending[0].after > here:
             self._snapshot = None
             return [self._need(f"the snapshot at {here} is older than the stream after {pending[0].after}")]
-        self._seen = pending[0].after
         return self._start(structs.replace(snapshot, available_at=now), pending, now)
 
     def _start(self, snapshot: BookSnapshot, waiting: deque[BookDelta] | None, now: int) -> list[Output]:
@@ -204,12 +203,10 @@ class BookSync:
             if after == self._last_after and sequence == here:
                 self.ignored += 1
                 return []
-            continues = self._rules.overlapping or (self._joining and after == self._seen)
-            if not continues or after > here or sequence < after:
+            if not (self._rules.overlapping or self._joining) or after > here or sequence < after:
                 return self._gap(delta, now)
             if sequence <= here:
                 self.ignored += 1
-                self._seen = sequence
                 return []
         self.book.apply(delta.bids, delta.asks)
         self._here, self._last_after, self._joining = sequence, after, False

@@ -352,7 +352,7 @@ class Binance:
         check(status, headers, body)
 
     def request_of(self, url: str) -> Request | None:
-        return request_of(url, {"/api/v3/": "", "/api/v1/": ""})
+        return request_of(url, ("/api/v3/", "/api/v1/"))
 
 
 # --- what both markets of Binance share: their shapes ---------------------------------------------------------------
@@ -615,7 +615,7 @@ def check(status: int, headers: Mapping[str, str], body: bytes) -> None:
     raise GiveUp(reason)
 
 
-def request_of(url: str, roots: Mapping[str, str]) -> Request | None:
+def request_of(url: str, roots: Sequence[str]) -> Request | None:
     parts = urlsplit(url)
     root = next((it for it in roots if parts.path.startswith(it)), None)
     if root is None:

@@ -273,4 +273,4 @@ class BinanceUsdm:
         check(status, headers, body)
 
     def request_of(self, url: str) -> Request | None:
-        return request_of(url, {"/fapi/v1/": ""})
+        return request_of(url, ("/fapi/v1/",))
