@@ -63,7 +63,8 @@ EVENTS = [
     VenueStatus(**OF, status="maintenance", message="soon"),
     ConnectionGap(**HEAD, expected=4, got=9),
     GapOpened(**OF, channel=Channel.TRADES, after="4", before="9", from_time=1, to_time=2, cause="ids"),
-    GapClosed(**OF, channel=Channel.TRADES, after="4", before="9", healed=True, cause="backfill", recovered=4),
+    GapClosed(**OF, channel=Channel.TRADES, after="4", before="9", from_time=1, to_time=2,
+              healed=True, cause="backfill", recovered=4),
     Skipped(**OF, channel=Channel.TRADES, first="4", last="5", after=3, reason="ADL"),
     InstrumentChanged(**HEAD, change=Change.LISTED, instrument=Instrument(
         id=InstrumentId("okx", "BTC-USDT-SWAP"), pair="BTC-USDT-PERP", base="BTC", quote="USDT", kind=Kind.PERPETUAL,

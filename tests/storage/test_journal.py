@@ -15,7 +15,8 @@ from onetape.clock import HOUR
 from onetape.errors import UsageError
 from onetape.model import Channel, FeedStatus, Quote, Side, Source, Ticker, Trade, TrustState
 from onetape.storage.journal import POSITIONS, Journal, files, open_readonly, read, writers
-from onetape.storage.schema import TABLES, Covered, exact, identity, mantissa
+from onetape.storage.schema import TABLES, exact, identity, mantissa
+from onetape.tape.coverage import Covered
 
 HEAD = {"venue": "binance", "symbol": "BTCUSDT", "received_time": 2, "available_at": 3}
 
@@ -168,7 +169,7 @@ def test_a_22_digit_number_stays_exact(tmp_path):
     with Journal(tmp_path) as journal:
         commit(journal, trade(1, size="1234567890123.123456789"))
         (row,) = read(files(journal.folder)[0], "trades")
-    assert exact(row[7], row[8] & 255) == D("1234567890123.123456789")
+    assert exact(row[8], row[9] & 255) == D("1234567890123.123456789")
 
 
 def test_every_table_is_strict(tmp_path):

@@ -186,6 +186,8 @@ class GapClosed(_MarketEvent, frozen=True, gc=False, tag="gap_closed"):
     channel: Channel
     after: str
     before: str
+    from_time: int
+    to_time: int
     healed: bool
     cause: str
     recovered: int

@@ -4,8 +4,6 @@ from decimal import Decimal
 from functools import lru_cache
 from typing import Any
 
-import msgspec
-
 from onetape.model import (
     BookDelta,
     BookSnapshot,
@@ -14,6 +12,7 @@ from onetape.model import (
     Event,
     FeedError,
     FeedStatus,
+    Flag,
     GapClosed,
     GapOpened,
     Quote,
@@ -24,6 +23,7 @@ from onetape.model import (
     encode,
 )
 from onetape.model.numbers import plain
+from onetape.tape.coverage import Covered
 
 VERSION = 1
 """Of this schema; a journal of a newer one is refused."""
@@ -36,15 +36,17 @@ CHANNELS = tuple(Channel)
 SIDES = (Side.BUY, Side.SELL)
 SOURCES = (Source.LIVE, Source.SNAPSHOT, Source.BACKFILL)
 STATES = tuple(TrustState)
+FLAGS = (Flag.FAR_FROM_LAST, Flag.FAR_FROM_OTHERS, Flag.HUGE)
 
 # pos: batch << 20 | n, n counted over all tables of the batch. instrument: id in the table `instruments` of this file.
 # price, size: integer mantissas, as TEXT where they need more than 64 bits (ANY keeps what it is given; INTEGER
-# affinity would make a REAL of a 22-digit text). scales: digits behind the point, price << 8 | size.
+# affinity would make a REAL of a 22-digit text). scales: digits behind the point, price << 8 | size. flags: a bit each.
 TABLES: Mapping[str, str] = {
     "trades": """
         pos INTEGER PRIMARY KEY, instrument INT NOT NULL, channel INT NOT NULL, id ANY NOT NULL, first_id ANY,
-        side INT NOT NULL, price ANY NOT NULL, size ANY NOT NULL, scales INT NOT NULL, exchange_time INT NOT NULL,
-        received_time INT NOT NULL, available_at INT NOT NULL, source INT NOT NULL, raw BLOB""",
+        last_id ANY, side INT NOT NULL, price ANY NOT NULL, size ANY NOT NULL, scales INT NOT NULL,
+        exchange_time INT NOT NULL, received_time INT NOT NULL, available_at INT NOT NULL, source INT NOT NULL,
+        flags INT NOT NULL, raw BLOB""",
     "candles": """
         pos INTEGER PRIMARY KEY, instrument INT NOT NULL, interval TEXT NOT NULL, start INT NOT NULL, end INT NOT NULL,
         revision INT NOT NULL, final INT NOT NULL, complete INT NOT NULL, source TEXT NOT NULL, open TEXT NOT NULL,
@@ -65,7 +67,7 @@ TABLES: Mapping[str, str] = {
         reason TEXT NOT NULL, received_time INT NOT NULL, available_at INT NOT NULL""",
     "gaps": """
         pos INTEGER PRIMARY KEY, instrument INT NOT NULL, channel INT NOT NULL, after TEXT NOT NULL,
-        before TEXT NOT NULL, from_time INT, to_time INT, state TEXT NOT NULL, cause TEXT NOT NULL,
+        before TEXT NOT NULL, from_time INT NOT NULL, to_time INT NOT NULL, state TEXT NOT NULL, cause TEXT NOT NULL,
         recovered INT NOT NULL, available_at INT NOT NULL""",
     "coverage": """
         pos INTEGER PRIMARY KEY, instrument INT NOT NULL, channel INT NOT NULL, first INT NOT NULL, last INT NOT NULL,
@@ -95,18 +97,6 @@ def exact(whole: int | str, scale: int) -> Decimal:
     return Decimal(whole).scaleb(-scale) if scale else Decimal(whole)
 
 
-class Covered(msgspec.Struct, frozen=True):
-    """Ids of one tape that are accounted for, as of the batch in which this row stands."""
-
-    venue: str
-    symbol: str
-    channel: Channel
-    first: int
-    last: int
-    from_time: int
-    to_time: int
-
-
 Record = Event | Covered
 """All that can be written: the rows that speak of trades commit with them."""
 
@@ -123,9 +113,9 @@ def _trade(it: Trade, pos: int, instrument: int) -> Row:
     size, size_scale = mantissa(it.size)
     return (
         pos, instrument, _CHANNEL_CODES[it.channel], identity(it.id),
-        None if it.first_id is None else identity(it.first_id), _SIDE_CODES[it.side], price, size,
-        price_scale << 8 | size_scale, it.exchange_time, it.received_time, it.available_at, _SOURCE_CODES[it.source],
-        None,
+        None if it.first_id is None else identity(it.first_id), None if it.last_id is None else identity(it.last_id),
+        _SIDE_CODES[it.side], price, size, price_scale << 8 | size_scale, it.exchange_time, it.received_time,
+        it.available_at, _SOURCE_CODES[it.source], sum(_FLAG_BITS[flag] for flag in it.flags) if it.flags else 0, None,
     )
 
 
@@ -170,8 +160,8 @@ def _opened(it: GapOpened, pos: int, instrument: int) -> Row:
 def _closed(it: GapClosed, pos: int, instrument: int) -> Row:
     state = "healed" if it.healed else "unhealable"
     return (
-        pos, instrument, _CHANNEL_CODES[it.channel], it.after, it.before, None, None, state, it.cause, it.recovered,
-        it.available_at,
+        pos, instrument, _CHANNEL_CODES[it.channel], it.after, it.before, it.from_time, it.to_time, state, it.cause,
+        it.recovered, it.available_at,
     )
 
 
@@ -190,6 +180,7 @@ def _text(value: Decimal | None) -> str | None:
 _CHANNEL_CODES = {it: code for code, it in enumerate(CHANNELS)}
 _SIDE_CODES = {it: code for code, it in enumerate(SIDES)}
 _SOURCE_CODES = {it: code for code, it in enumerate(SOURCES)}
+_FLAG_BITS = {it: 1 << bit for bit, it in enumerate(FLAGS)}
 _STATE_CODES = {it: code for code, it in enumerate(STATES)}
 
 WRITERS: Mapping[type, tuple[str, Callable[[Any, int, int], Row]]] = {

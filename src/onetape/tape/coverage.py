@@ -4,10 +4,24 @@ from collections.abc import Iterable, Iterator
 
 from msgspec import Struct
 
+from onetape.model import Channel
+
 
 class Interval(Struct, frozen=True, order=True):
     """Ids ``first`` to ``last``, both inclusive, and the exchange times (ns) of the two."""
 
+    first: int
+    last: int
+    from_time: int
+    to_time: int
+
+
+class Covered(Struct, frozen=True):
+    """Ids of one tape, ``first`` to ``last``, that are accounted for from now on; times as of ``Interval``."""
+
+    venue: str
+    symbol: str
+    channel: Channel
     first: int
     last: int
     from_time: int
@@ -50,6 +64,11 @@ class Coverage:
         ):
             column[low:high] = [value]
         return last - first + 1 - before
+
+    @property
+    def last(self) -> Interval | None:
+        """The highest interval."""
+        return Interval(self._first[-1], self._last[-1], self._from[-1], self._to[-1]) if self._first else None
 
     def covers(self, first: int, last: int) -> bool:
         """All of ``first`` to ``last`` is there."""

@@ -8,11 +8,11 @@ kept apart by them.
 from collections import deque
 from collections.abc import Iterable, Sequence
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from onetape.clock import HOUR, MILLISECOND
 from onetape.model import Channel, GapClosed, GapOpened, InstrumentId, NeedTrades, Skipped, Trade
-from onetape.tape.coverage import Coverage, Interval
+from onetape.tape.coverage import Coverage, Covered, Interval
 
 GRACE_NS = 250 * MILLISECOND
 WINDOW_NS = HOUR
@@ -29,6 +29,8 @@ class OpenGap(Struct):
 
     after: int
     before: int
+    from_time: int
+    to_time: int
     opened_at: int
     recovered: int = 0
 
@@ -59,11 +61,13 @@ class TradeLedger:
         self.received = self.duplicates = self.skipped = self.forgotten = 0
         self._grace_ns = grace_ns
         self._coverage = Coverage(state.intervals)
-        self._gaps = [OpenGap(it.after, it.before, it.opened_at, it.recovered) for it in state.gaps]
+        self._gaps = [structs.replace(it) for it in state.gaps]
         self._suspects: deque[_Suspect] = deque()
         if state.intervals:  # what was only suspected when the process ended is told at the first wake
             self._suspects.append(_Suspect(0, state.intervals[0].first, state.intervals[-1].last))
         self._window: dict[str, int] = {identity: time for time, identity in state.window}
+        self._told = self._coverage.last  # of the coverage that ``take_covered`` has told, the highest interval
+        self._fresh: list[Covered] = []
 
     @property
     def coverage(self) -> Iterable[Interval]:
@@ -109,6 +113,12 @@ class TradeLedger:
                     out += self._open(hole, now)
         return out
 
+    def take_covered(self) -> list[Covered]:
+        """What has been covered since the last call, to be stored in one transaction with the trades that did it."""
+        self._tell_extended()
+        fresh, self._fresh = self._fresh, []
+        return fresh
+
     def close(self, gap: OpenGap, cause: str, now: int, *, healed: bool = False) -> GapClosed:
         """Ends a gap that no trade will fill: the venue has nothing there (``healed``), or gives it no more."""
         self._gaps.remove(gap)
@@ -117,11 +127,14 @@ class TradeLedger:
     # --- ids that are consecutive -----------------------------------------------------------------------------------
 
     def _cover(self, first: int, last: int, time: int, now: int) -> Sequence[Output] | None:
+        self._tell_extended()
         added = self._coverage.add(first, last, time, time)
         if not added:
             self.duplicates += 1
             return None
         self.received += 1
+        self._fresh.append(Covered(*self.id, self.channel, first, last, time, time))
+        self._told = self._coverage.last
         self._suspect(self._coverage.below(first), first, now)
         self._suspect(last, self._coverage.above(last), now)
         if len(self._coverage) > MAX_INTERVALS:
@@ -129,12 +142,19 @@ class TradeLedger:
             self.forgotten += 1
         return self._fill(first, last, added, now) if self._gaps else NEW
 
+    def _tell_extended(self) -> None:
+        """What the hot path has added to the highest interval, from its former end on: there they touch."""
+        told, last = self._told, self._coverage.last
+        if told is not None and last is not None and last.last > told.last:
+            self._fresh.append(Covered(*self.id, self.channel, told.last + 1, last.last, told.to_time, last.to_time))
+        self._told = last
+
     def _suspect(self, after: int | None, before: int | None, now: int) -> None:
         if after is not None and before is not None and before - after > 1:
             self._suspects.append(_Suspect(now + self._grace_ns, after, before))
 
     def _open(self, hole: Interval, now: int) -> list[Output]:
-        gap = OpenGap(hole.first - 1, hole.last + 1, now)
+        gap = OpenGap(hole.first - 1, hole.last + 1, hole.from_time, hole.to_time, now)
         self._gaps.append(gap)
         opened = GapOpened(
             venue=self.id.venue, symbol=self.id.symbol, exchange_time=hole.to_time, received_time=now,
@@ -156,8 +176,8 @@ class TradeLedger:
     def _closed(self, gap: OpenGap, cause: str, now: int, *, healed: bool) -> GapClosed:
         return GapClosed(
             venue=self.id.venue, symbol=self.id.symbol, exchange_time=now, received_time=now, available_at=now,
-            channel=self.channel, after=str(gap.after), before=str(gap.before), healed=healed, cause=cause,
-            recovered=gap.recovered,
+            channel=self.channel, after=str(gap.after), before=str(gap.before), from_time=gap.from_time,
+            to_time=gap.to_time, healed=healed, cause=cause, recovered=gap.recovered,
         )
 
     # --- ids that prove nothing -------------------------------------------------------------------------------------
