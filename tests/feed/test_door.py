@@ -193,8 +193,8 @@ def test_outcomes_carry_the_name_of_their_connection():
 def test_closing_takes_the_books_down_and_the_session_away():
     live = Live()
     live.open()
-    down, = (it for it in live.enter(Closed, 2, reason="1006") if isinstance(it, FeedStatus))
-    assert (down.state, down.reason) == (TrustState.DOWN, "1006")
+    downs = [it for it in live.enter(Closed, 2, reason="1006") if isinstance(it, FeedStatus)]
+    assert {(it.state, it.reason) for it in downs} == {(TrustState.DOWN, "1006")}
     assert list(live.door.sessions) == ["kraken"]
     with pytest.raises(KeyError):
         live.enter(Frame, 3, data=trade(1))

@@ -63,8 +63,9 @@ def opened(wanted=(BOOK, TRADES), timings=QUIET, **rest):
 
 
 def live(now=1, **rest):
-    """A session whose book is live at update 12."""
+    """A session whose book is live at update 12, and whose tape has begun."""
     session = opened(**rest)
+    session.receive(trade(1), now)
     (fetch,) = session.receive(depth(11, 12), now)
     session.receive_rest(fetch.id, 200, body(11), now)
     assert session.books["BTCUSDT"].state is TrustState.LIVE
@@ -146,7 +147,7 @@ def test_a_snapshot_that_the_venue_will_never_give_drops_the_book_alone():
     assert kinds(outcomes) == [TrustState.DOWN, FeedError, Send]
     assert outcomes[1].permanent
     assert b'"UNSUBSCRIBE"' in outcomes[2].frame
-    assert kinds(session.receive(trade(5), 2)) == [Trade]
+    assert kinds(session.receive(trade(5), 2)) == [TrustState.LIVE, Trade]
     assert session.receive(depth(52, 53), 3) == []
     assert session.counters["not asked for"] == 1
 
@@ -257,9 +258,19 @@ def test_a_46_000_level_snapshot_is_accepted():
     assert session.books["BTCUSDT"].state is TrustState.LIVE
 
 
-def test_the_end_of_the_connection_takes_every_book_down():
+def test_the_end_of_the_connection_takes_every_book_and_tape_down():
     session = live()
-    assert kinds(session.close("1006", 9)) == [TrustState.DOWN]
+    down = session.close("1006", 9)
+    assert [(it.channel, it.state) for it in down] == [
+        (Channel.TRADES, TrustState.DOWN), (Channel.BOOK, TrustState.DOWN),
+    ]
+
+
+def test_a_tape_is_live_with_its_first_trade():
+    session = opened()
+    status, first = session.receive(trade(1), 1)
+    assert (status.channel, status.state, first.id) == (Channel.TRADES, TrustState.LIVE, "1")
+    assert kinds(session.receive(trade(2), 2)) == [Trade]
 
 
 def test_a_shutdown_notice_asks_for_the_next_connection_first():

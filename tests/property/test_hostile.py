@@ -267,7 +267,7 @@ class World:
         for it in out:
             if isinstance(it, Event):
                 encode(it)
-            if isinstance(it, FeedStatus):
+            if isinstance(it, FeedStatus) and it.channel is Channel.BOOK:
                 self.believed.setdefault(it.symbol, Believed()).state = it.state
             elif isinstance(it, BookSnapshot | BookDelta):
                 self.believed.setdefault(it.symbol, Believed()).take(it, resends=resends)

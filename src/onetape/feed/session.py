@@ -59,6 +59,8 @@ MAX_SYMBOL = 64
 MAX_BOOKS = 10_000  # that come unasked, in recordings of others
 MAX_STRANGERS = 1_000  # symbols that nobody asked for and that came all the same
 
+_TAPES = (Channel.TRADES, Channel.AGG_TRADES)
+
 BookFactory = Callable[[Window], OrderBook]
 
 
@@ -105,6 +107,7 @@ class Session:
         self._frame_gap_ns = int(SECOND / venue.spec.limits.sends_per_second)
         self._requests, self._requests_since = 0, now  # of the budget per hour
         self._strangers: set[str] = set()
+        self._awaited = {it for it in wanted or () if it.channel in _TAPES}  # of which nothing has come yet
         self._increments: dict[str, tuple[Decimal, Decimal]] = {}  # tick and lot, as last told
         self._refused_frame: bytes | None = None  # it was quarantined already
         self._pong_by: int | None = None
@@ -211,8 +214,9 @@ class Session:
         return self._fetched
 
     def close(self, reason: str, now: int) -> list[Event | Command]:
-        """The socket is gone, and with it every book."""
-        out: list[Event | Command] = []
+        """The socket is gone, and with it every book; what a tape misses from now on, its ids may not tell."""
+        tapes = (it for it in self._wanted or () if it.channel in _TAPES)
+        out: list[Event | Command] = [self._status(it, TrustState.DOWN, reason, now) for it in tapes]
         for feed in self._feeds.values():
             out += feed.sync.down(reason, now)
         return out
@@ -289,7 +293,11 @@ class Session:
         if not self._knows(it.symbol):
             self._quarantine(frame, f"unknown symbol {it.symbol[:40]!r}", it.symbol, channel, now, out)
             return
-        self._heard(self._channels.get((it.symbol, interval or channel)), now)
+        subscription = self._channels.get((it.symbol, interval or channel))
+        self._heard(subscription, now)
+        if subscription in self._awaited:
+            self._awaited.remove(subscription)
+            out.append(self._status(subscription, TrustState.LIVE, "", now))
         out.append(it)
 
     def _take_book(self, it: BookDelta | BookSnapshot, frame: bytes, now: int, out: list[Event | Command]) -> None:

@@ -1,0 +1,360 @@
+"""The one synchronous path of every event: checked, had once, counted into candles, stored, published.
+
+Sans-I/O. Sessions say what happened on their connections; the pipeline outlives them and owns one ledger and one candle
+builder for each tape. What comes of an event goes to ``store`` and ``publish`` before ``handle`` returns; what is
+needed from outside is returned. Batches are closed here too, so that gap, coverage and candle rows always stand in the
+same transaction as the trades that they speak of, and a replay makes the same ones.
+"""
+from collections.abc import Callable, Iterable, Sequence
+
+from msgspec import Struct, structs
+
+from onetape.book.sync import BookSync
+from onetape.candles.builder import INTERVALS, LATENESS_NS, CandleBuilder
+from onetape.candles.series import StaleRange
+from onetape.clock import MILLISECOND, SECOND
+from onetape.model import (
+    BookDelta,
+    BookSnapshot,
+    Candle,
+    Channel,
+    Event,
+    FeedError,
+    FeedStatus,
+    GapClosed,
+    GapOpened,
+    InstrumentId,
+    Levels,
+    NeedTrades,
+    Quote,
+    Skipped,
+    Ticker,
+    Trade,
+    TrustState,
+    encode,
+)
+from onetape.tape.coverage import Covered
+from onetape.tape.history import History
+from onetape.tape.ledger import GRACE_NS, Output, TradeLedger
+from onetape.tape.validation import EARLIEST, SanityCheck, impossible
+
+NOTHING: Sequence[NeedTrades] = ()
+_NEVER = 1 << 63
+TAPES = frozenset({Channel.TRADES, Channel.AGG_TRADES})
+
+
+class Policy(Struct, frozen=True, kw_only=True):
+    """What is made and kept of what comes."""
+
+    intervals: tuple[str, ...] = INTERVALS
+    carry_empty: bool = False
+    """Empty candles carry the last close; else there are none."""
+    lateness_ns: int = LATENESS_NS
+    grace_ns: int = GRACE_NS
+    deltas: bool = False
+    """Keep every book delta, and the whole snapshots that they build on."""
+    quotes: bool = True
+    snapshot_every_ns: int = 10 * SECOND
+    """Between two kept views of a live book; 0: none."""
+    snapshot_depth: int = 50
+    """Levels per side of a kept view."""
+    batch_ns: int = 100 * MILLISECOND
+    batch_rows: int = 1_000
+
+
+class _Tape:
+    """One channel of trades of one instrument."""
+
+    __slots__ = ("broken", "builder", "ledger", "newest", "pair")
+
+    def __init__(self, ledger: TradeLedger, builder: CandleBuilder | None, pair: str) -> None:
+        self.ledger, self.builder, self.pair = ledger, builder, pair
+        self.newest: Trade | None = None
+        self.broken = ""
+        """Why something may be missing from here on that no id will show."""
+
+    def next_wake(self) -> int:
+        times = (self.ledger.next_wake(), self.builder.next_wake() if self.builder else None)
+        return min((it for it in times if it is not None), default=_NEVER)
+
+
+class Pipeline:
+    """``store`` takes what is to be kept, ``commit`` says that what was stored so far makes up a batch.
+
+    ``restore`` is asked once for each tape, with the exchange time of its first trade; ``pair_of`` gives the pair of an
+    instrument, or an empty text; ``books`` gives the books as they are now.
+    """
+
+    def __init__(
+        self, policy: Policy = Policy(), *,  # noqa: B008 - frozen
+        store: Callable[[Event | Covered], None], commit: Callable[[int], None],
+        publish: Callable[[Event], None] = lambda _: None,
+        restore: Callable[[InstrumentId, Channel, int], History] = lambda *_: History(),
+        pair_of: Callable[[InstrumentId], str] = lambda _: "",
+        books: Callable[[], Iterable[BookSync]] = tuple,
+    ) -> None:
+        self.policy = policy
+        self.quarantined = 0
+        self._store, self._commit, self._publish = store, commit, publish
+        self._restore, self._pair_of, self._books = restore, pair_of, books
+        self._sanity = SanityCheck()
+        self._tapes: dict[tuple[str, str, Channel], _Tape] = {}
+        self._touched: dict[_Tape, None] = {}  # in this batch; a dict, because sets have no order
+        self._rows = 0
+        self._due = _NEVER
+        self._batch_due = self._books_due = _NEVER
+        self._book_times: dict[InstrumentId, tuple[int, int]] = {}
+        self._kept: dict[InstrumentId, int] = {}  # sequence of the view that was kept last
+
+    # --- inputs -----------------------------------------------------------------------------------------------------
+
+    def handle(self, event: Event) -> Sequence[NeedTrades]:
+        """Takes an event that became available now, after everything that was due before it."""
+        now = event.available_at
+        needs = self.wake(now) if now >= self._due else NOTHING
+        match event:
+            case Trade():
+                more = self._trade(event, now)
+                needs = [*needs, *more] if more else needs
+            case Skipped():
+                tape = self._tape(event.venue, event.symbol, event.channel, event.exchange_time)
+                needs = [*needs, *self._follow(tape, tape.ledger.skip(event, now) or (), now)]
+                self._publish(event)
+            case BookDelta() | BookSnapshot():
+                self._book(event, now)
+            case Quote() if not self.policy.quotes:
+                self._publish(event)
+            case Ticker():
+                self._publish(event)
+            case FeedStatus():
+                self._status(event)
+                self._keep(event, now)
+            case _:
+                self._keep(event, now)
+        if self._rows >= self.policy.batch_rows:
+            self._close_batch(now)
+        return needs
+
+    def next_wake(self) -> int | None:
+        """When ``wake`` is due, ns; None if nothing is."""
+        return None if self._due == _NEVER else self._due
+
+    def wake(self, now: int) -> Sequence[NeedTrades]:
+        """Does all that is due until ``now``, in the order of the deadlines, each with now = its own deadline."""
+        needs: list[NeedTrades] = []
+        while self._due <= now:
+            due = self._due
+            for tape in self._tapes.values():
+                if tape.next_wake() <= due:
+                    needs += self._wake_tape(tape, due)
+            if self._books_due <= due:
+                self._keep_books(due)
+            if self._batch_due <= due:
+                self._close_batch(due)
+            self._due = min(
+                self._batch_due, self._books_due, *(tape.next_wake() for tape in self._tapes.values()), _NEVER
+            )
+        return needs
+
+    def finish(self, now: int) -> None:
+        """Nothing more will come: the last views of the books and the last batch."""
+        self.wake(now)
+        self._keep_books(now)
+        self._close_batch(now)
+
+    def restate(self, candles: Iterable[Candle], now: int) -> None:
+        """Takes candles that were rebuilt from the store, as a batch of their own."""
+        for it in candles:
+            self._keep(it, now)
+        self._close_batch(now)
+
+    def take_stale_ranges(self) -> list[tuple[InstrumentId, StaleRange]]:
+        """Final candles that late trades have touched and that are no longer held: to be rebuilt from the store."""
+        return [
+            (tape.builder.id, it) for tape in self._tapes.values() if tape.builder
+            for it in tape.builder.take_stale_ranges()
+        ]
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def candles(self, id: InstrumentId) -> CandleBuilder | None:
+        """The builder of an instrument's candles, to read what runs; None before its first trade."""
+        found = (self._tapes.get((*id, channel)) for channel in Channel)
+        return next((tape.builder for tape in found if tape is not None and tape.builder), None)
+
+    def ledger(self, id: InstrumentId, channel: Channel) -> TradeLedger | None:
+        tape = self._tapes.get((*id, channel))
+        return tape.ledger if tape else None
+
+    # --- the tape ---------------------------------------------------------------------------------------------------
+
+    def _trade(self, it: Trade, now: int) -> Sequence[NeedTrades]:
+        tape = self._tapes.get((it.venue, it.symbol, it.channel))
+        if tape is None:
+            tape = self._tape(it.venue, it.symbol, it.channel, it.exchange_time)
+        reason = impossible(it)
+        if reason:
+            return self._refuse(tape, it, reason, now)
+        outputs = tape.ledger.receive(it, now)
+        if outputs is None:
+            return NOTHING
+        flags = self._sanity.flags(it, tape.pair)
+        if flags:
+            it = structs.replace(it, flags=flags)
+        self._touched[tape] = None
+        if tape.broken:
+            self._mend(tape, it, now)
+        self._keep(it, now)
+        builder = tape.builder
+        if builder is not None:
+            builder.add(it, now)
+            due = builder.next_wake()
+            if due is not None and due < self._due:
+                self._due = due
+        if tape.newest is None or it.exchange_time >= tape.newest.exchange_time:
+            tape.newest = it
+            if builder is not None and now < EARLIEST:  # no clock was kept: only the trades tell how late it is
+                for candle in builder.wake(it.exchange_time, now):
+                    self._keep(candle, now)
+        return self._follow(tape, outputs, now) if outputs or tape.ledger.next_wake() is not None else NOTHING
+
+    def _refuse(self, tape: _Tape, it: Trade, reason: str, now: int) -> Sequence[NeedTrades]:
+        """It goes to the quarantine; its id is accounted for, so that nobody looks for it again and again."""
+        skipped = Skipped(
+            venue=it.venue, symbol=it.symbol, exchange_time=it.received_time, received_time=it.received_time,
+            available_at=now, channel=it.channel, first=it.id, last=it.id, after=it.after,
+            reason=f"quarantined: {reason}",
+        )
+        outputs = tape.ledger.skip(skipped, now)
+        if outputs is None:
+            return NOTHING
+        self.quarantined += 1
+        self._touched[tape] = None
+        self._keep(FeedError(
+            venue=it.venue, symbol=it.symbol, received_time=it.received_time, available_at=now, channel=it.channel,
+            reason=reason, quarantined=True, text=encode(it).decode(),
+        ), now)
+        return self._follow(tape, outputs, now)
+
+    def _follow(self, tape: _Tape, outputs: Iterable[Output], now: int) -> Sequence[NeedTrades]:
+        """What a ledger says, told on; its needs."""
+        needs = []
+        for it in outputs:
+            match it:
+                case NeedTrades():
+                    needs.append(it)
+                case GapOpened() | GapClosed():
+                    self._gap(tape, it, now)
+        self._touched[tape] = None
+        self._due = min(self._due, tape.next_wake())
+        return needs
+
+    def _gap(self, tape: _Tape, it: GapOpened | GapClosed, now: int) -> None:
+        self._keep(it, now)
+        if tape.builder is None:
+            return
+        if isinstance(it, GapOpened):
+            tape.builder.gap_opened(it.from_time, it.to_time)
+        elif it.healed:
+            tape.builder.gap_closed(it.from_time, it.to_time)
+
+    def _status(self, it: FeedStatus) -> None:
+        tape = self._tapes.get((it.venue, it.symbol, it.channel))
+        if tape is not None and it.state is TrustState.DOWN and tape.newest is not None and tape.newest.after is None:
+            tape.broken = it.reason or "the connection was lost"
+
+    def _mend(self, tape: _Tape, it: Trade, now: int) -> None:
+        """The first new trade after a break of a tape whose ids prove nothing: what lies between is not known."""
+        last = tape.newest
+        if last is None or it.exchange_time < last.exchange_time:
+            return
+        reason, tape.broken = tape.broken, ""
+        self._gap(tape, GapOpened(
+            venue=it.venue, symbol=it.symbol, exchange_time=it.exchange_time, received_time=it.received_time,
+            available_at=now, channel=it.channel, after=last.id, before=it.id, from_time=last.exchange_time,
+            to_time=it.exchange_time, cause=f"{reason}; ids cannot tell what was missed",
+        ), now)
+
+    def _wake_tape(self, tape: _Tape, now: int) -> Sequence[NeedTrades]:
+        needs = self._follow(tape, tape.ledger.wake(now), now)
+        if tape.builder is not None:
+            for it in tape.builder.wake(now, now):
+                self._keep(it, now)
+        return needs
+
+    def _tape(self, venue: str, symbol: str, channel: Channel, time: int) -> _Tape:
+        tape = self._tapes.get((venue, symbol, channel))
+        if tape is None:
+            id = InstrumentId(venue, symbol)
+            known = self._restore(id, channel, time)
+            ledger = TradeLedger(id, channel, self.policy.grace_ns, known.ledger)
+            others = (self._tapes.get((venue, symbol, other)) for other in TAPES - {channel})
+            taken = any(other is not None and other.builder is not None for other in others)
+            builder = self._builder(id, known) if known.feeds_candles and not taken else None
+            tape = self._tapes[venue, symbol, channel] = _Tape(ledger, builder, self._pair_of(id))
+            self._due = min(self._due, tape.next_wake())
+        return tape
+
+    def _builder(self, id: InstrumentId, known: History) -> CandleBuilder:
+        policy = self.policy
+        builder = CandleBuilder(
+            id, policy.intervals, policy.lateness_ns, carry_empty=policy.carry_empty,
+            covered_since=known.covered_since, final_until=known.final_until,
+        )
+        for gap in known.ledger.gaps:
+            builder.gap_opened(gap.from_time, gap.to_time)
+        builder.restore(known.trades)
+        return builder
+
+    # --- books ------------------------------------------------------------------------------------------------------
+
+    def _book(self, it: BookDelta | BookSnapshot, now: int) -> None:
+        self._book_times[InstrumentId(it.venue, it.symbol)] = it.exchange_time, it.received_time
+        if self.policy.snapshot_every_ns and self._books_due == _NEVER:
+            self._books_due = now + self.policy.snapshot_every_ns
+            self._due = min(self._due, self._books_due)
+        if self.policy.deltas:
+            self._keep(it, now)
+        else:
+            self._publish(it)
+
+    def _keep_books(self, now: int) -> None:
+        """A view of each live book that has changed since the last one."""
+        self._books_due = _NEVER
+        for sync in self._books():
+            if sync.state is not TrustState.LIVE or self._kept.get(sync.id) == sync.sequence:
+                continue
+            self._kept[sync.id] = sync.sequence
+            depth = self.policy.snapshot_depth
+            exchange_time, received_time = self._book_times.get(sync.id, (now, now))
+            self._put(BookSnapshot(
+                venue=sync.id.venue, symbol=sync.id.symbol, exchange_time=exchange_time, received_time=received_time,
+                available_at=now, sequence=sync.sequence, bids=Levels.of(sync.book.bids(depth)),
+                asks=Levels.of(sync.book.asks(depth)), depth=depth, verification=sync.verification,
+            ), now)
+
+    # --- batches ----------------------------------------------------------------------------------------------------
+
+    def _keep(self, it: Event, now: int) -> None:
+        self._put(it, now)
+        self._publish(it)
+
+    def _put(self, it: Event | Covered, now: int) -> None:
+        self._store(it)
+        self._rows += 1
+        if self._batch_due == _NEVER:
+            self._batch_due = now + self.policy.batch_ns
+            self._due = min(self._due, self._batch_due)
+
+    def _close_batch(self, now: int) -> None:
+        """What the trades of this batch changed is stored with them: nothing can come between."""
+        for tape in self._touched:
+            if tape.builder is not None and tape.builder.unrevised:
+                for candle in tape.builder.revise(now):
+                    self._keep(candle, now)
+            for covered in tape.ledger.take_covered():
+                self._put(covered, now)
+        self._touched.clear()
+        rows, self._rows, self._batch_due = self._rows, 0, _NEVER
+        if rows:
+            self._commit(now)
