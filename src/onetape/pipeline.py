@@ -36,7 +36,7 @@ from onetape.model import (
 from onetape.tape.coverage import Covered
 from onetape.tape.history import History
 from onetape.tape.ledger import GRACE_NS, Output, TradeLedger
-from onetape.tape.validation import EARLIEST, SanityCheck, impossible
+from onetape.tape.validation import EARLIEST, SanityCheck, impossible, skipped
 
 NOTHING: Sequence[NeedTrades] = ()
 _NEVER = 1 << 63
@@ -55,7 +55,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     """Keep every book delta, and the whole snapshots that they build on."""
     quotes: bool = True
     snapshot_every_ns: int = 10 * SECOND
-    """Between two kept views of a live book; 0: none."""
+    """Between two kept views of a live book, at least."""
     snapshot_depth: int = 50
     """Levels per side of a kept view."""
     batch_ns: int = 100 * MILLISECOND
@@ -78,11 +78,22 @@ class _Tape:
         return min((it for it in times if it is not None), default=_NEVER)
 
 
+class _View:
+    """When a book is to be kept next, and what it last said."""
+
+    __slots__ = ("due", "kept", "last")
+
+    def __init__(self, due: int) -> None:
+        self.due = due
+        self.kept: int | None = None  # sequence of the last one
+        self.last: BookDelta | BookSnapshot
+
+
 class Pipeline:
     """``store`` takes what is to be kept, ``commit`` says that what was stored so far makes up a batch.
 
     ``restore`` is asked once for each tape, with the exchange time of its first trade; ``pair_of`` gives the pair of an
-    instrument, or an empty text; ``books`` gives the books as they are now.
+    instrument, or an empty text; ``book_of`` gives its book as it is now.
     """
 
     def __init__(
@@ -91,20 +102,19 @@ class Pipeline:
         publish: Callable[[Event], None] = lambda _: None,
         restore: Callable[[InstrumentId, Channel, int], History] = lambda *_: History(),
         pair_of: Callable[[InstrumentId], str] = lambda _: "",
-        books: Callable[[], Iterable[BookSync]] = tuple,
+        book_of: Callable[[InstrumentId], BookSync | None] = lambda _: None,
     ) -> None:
         self.policy = policy
         self.quarantined = 0
         self._store, self._commit, self._publish = store, commit, publish
-        self._restore, self._pair_of, self._books = restore, pair_of, books
+        self._restore, self._pair_of, self._book_of = restore, pair_of, book_of
         self._sanity = SanityCheck()
         self._tapes: dict[tuple[str, str, Channel], _Tape] = {}
         self._touched: dict[_Tape, None] = {}  # in this batch; a dict, because sets have no order
         self._rows = 0
         self._due = _NEVER
-        self._batch_due = self._books_due = _NEVER
-        self._book_times: dict[InstrumentId, tuple[int, int]] = {}
-        self._kept: dict[InstrumentId, int] = {}  # sequence of the view that was kept last
+        self._batch_due = _NEVER
+        self._views: dict[tuple[str, str], _View] = {}
 
     # --- inputs -----------------------------------------------------------------------------------------------------
 
@@ -147,19 +157,16 @@ class Pipeline:
             for tape in self._tapes.values():
                 if tape.next_wake() <= due:
                     needs += self._wake_tape(tape, due)
-            if self._books_due <= due:
-                self._keep_books(due)
             if self._batch_due <= due:
                 self._close_batch(due)
-            self._due = min(
-                self._batch_due, self._books_due, *(tape.next_wake() for tape in self._tapes.values()), _NEVER
-            )
+            self._due = min(self._batch_due, *(tape.next_wake() for tape in self._tapes.values()), _NEVER)
         return needs
 
     def finish(self, now: int) -> None:
         """Nothing more will come: the last views of the books and the last batch."""
         self.wake(now)
-        self._keep_books(now)
+        for view in self._views.values():
+            self._keep_view(view, now)
         self._close_batch(now)
 
     def restate(self, candles: Iterable[Candle], now: int) -> None:
@@ -220,12 +227,7 @@ class Pipeline:
 
     def _refuse(self, tape: _Tape, it: Trade, reason: str, now: int) -> Sequence[NeedTrades]:
         """It goes to the quarantine; its id is accounted for, so that nobody looks for it again and again."""
-        skipped = Skipped(
-            venue=it.venue, symbol=it.symbol, exchange_time=it.received_time, received_time=it.received_time,
-            available_at=now, channel=it.channel, first=it.id, last=it.id, after=it.after,
-            reason=f"quarantined: {reason}",
-        )
-        outputs = tape.ledger.skip(skipped, now)
+        outputs = tape.ledger.skip(skipped(it, reason, now), now)
         if outputs is None:
             return NOTHING
         self.quarantined += 1
@@ -292,6 +294,8 @@ class Pipeline:
             taken = any(other is not None and other.builder is not None for other in others)
             builder = self._builder(id, known) if known.feeds_candles and not taken else None
             tape = self._tapes[venue, symbol, channel] = _Tape(ledger, builder, self._pair_of(id))
+            if known.last is not None and known.last.after is None:
+                tape.newest, tape.broken = known.last, "OneTape did not run"
             self._due = min(self._due, tape.next_wake())
         return tape
 
@@ -301,37 +305,39 @@ class Pipeline:
             id, policy.intervals, policy.lateness_ns, carry_empty=policy.carry_empty,
             covered_since=known.covered_since, final_until=known.final_until,
         )
-        for gap in known.ledger.gaps:
-            builder.gap_opened(gap.from_time, gap.to_time)
+        for from_time, to_time in known.gaps:
+            builder.gap_opened(from_time, to_time)
         builder.restore(known.trades)
         return builder
 
     # --- books ------------------------------------------------------------------------------------------------------
 
     def _book(self, it: BookDelta | BookSnapshot, now: int) -> None:
-        self._book_times[InstrumentId(it.venue, it.symbol)] = it.exchange_time, it.received_time
-        if self.policy.snapshot_every_ns and self._books_due == _NEVER:
-            self._books_due = now + self.policy.snapshot_every_ns
-            self._due = min(self._due, self._books_due)
+        view = self._views.get((it.venue, it.symbol))
+        if view is None:
+            view = self._views[it.venue, it.symbol] = _View(now)
+        view.last = it
         if self.policy.deltas:
             self._keep(it, now)
         else:
             self._publish(it)
+        if now >= view.due:
+            self._keep_view(view, now)
 
-    def _keep_books(self, now: int) -> None:
-        """A view of each live book that has changed since the last one."""
-        self._books_due = _NEVER
-        for sync in self._books():
-            if sync.state is not TrustState.LIVE or self._kept.get(sync.id) == sync.sequence:
-                continue
-            self._kept[sync.id] = sync.sequence
-            depth = self.policy.snapshot_depth
-            exchange_time, received_time = self._book_times.get(sync.id, (now, now))
-            self._put(BookSnapshot(
-                venue=sync.id.venue, symbol=sync.id.symbol, exchange_time=exchange_time, received_time=received_time,
-                available_at=now, sequence=sync.sequence, bids=Levels.of(sync.book.bids(depth)),
-                asks=Levels.of(sync.book.asks(depth)), depth=depth, verification=sync.verification,
-            ), now)
+    def _keep_view(self, view: "_View", now: int) -> None:
+        """The best levels as they are after the last event: taken with that event, never later for an earlier time."""
+        it = view.last
+        sync = self._book_of(InstrumentId(it.venue, it.symbol))
+        view.due = now + self.policy.snapshot_every_ns
+        if sync is None or sync.state is not TrustState.LIVE or sync.sequence == view.kept:
+            return
+        view.kept = sync.sequence
+        depth = self.policy.snapshot_depth
+        self._put(BookSnapshot(
+            venue=it.venue, symbol=it.symbol, exchange_time=it.exchange_time, received_time=it.received_time,
+            available_at=now, sequence=sync.sequence, bids=Levels.of(sync.book.bids(depth)),
+            asks=Levels.of(sync.book.asks(depth)), depth=depth, verification=sync.verification,
+        ), now)
 
     # --- batches ----------------------------------------------------------------------------------------------------
 

@@ -199,7 +199,7 @@ def test_bad_levels_never_half_change_a_book(levels):
 
 
 @pytest.mark.parametrize(("price", "size"), [
-    ("-1", "1"), ("NaN", "1"), ("1", "Infinity"), ("1", "0"), ("0.000", "1"), ("1" * 40, "1"), ("1", "0." + "1" * 40),
+    ("-1", "1"), ("NaN", "1"), ("1", "Infinity"), ("1" * 40, "1"), ("1", "0." + "1" * 40),
     ("", "1"), ("1", "one"), ("١", "1"),
 ])
 def test_a_bad_trade_is_quarantined_and_leaves_the_book_alone(price, size):
@@ -208,6 +208,29 @@ def test_a_bad_trade_is_quarantined_and_leaves_the_book_alone(price, size):
     assert error.quarantined
     assert (error.symbol, error.channel) == ("BTCUSDT", "trades")
     assert session.books["BTCUSDT"].state is TrustState.LIVE
+
+
+@pytest.mark.parametrize(("price", "size", "reason"), [
+    ("1", "0", "a size that is not above zero"), ("0.000", "1", "a price that is not above zero"),
+])
+def test_a_trade_of_nothing_is_quarantined_and_nobody_looks_for_it_again(price, size, reason):
+    session = live()
+    error, skipped = session.receive(trade(7, price, size), 2)
+    assert (error.quarantined, error.reason, error.symbol, error.channel) == (True, reason, "BTCUSDT", "trades")
+    assert f'"q":"{size}"' in error.text
+    assert (skipped.first, skipped.last, skipped.after, skipped.reason) == ("7", "7", 6, f"quarantined: {reason}")
+    assert session.books["BTCUSDT"].state is TrustState.LIVE
+    assert kinds(session.receive(trade(7, "0", "0", symbol="NOPEUSDT"), 3)) == [FeedError]
+
+
+def test_an_impossible_trade_costs_none_of_its_frames_others():
+    session = Session(VENUES["bybit"]("spot"), None, 0, timings=QUIET)
+    rows = [{"T": 1, "s": "BTCUSDT", "S": "Buy", "v": size, "p": "5", "i": f"id-{size}", "BT": False, "seq": 1}
+            for size in ("1", "0", "2")]
+    frame = json.dumps({"topic": "publicTrade.BTCUSDT", "type": "snapshot", "ts": 1, "data": rows}).encode()
+    out = session.receive(frame.replace(b'": ', b'":'), 1)
+    assert [it.id for it in out if isinstance(it, Trade)] == ["id-1", "id-2"]
+    assert [it.reason for it in out if isinstance(it, FeedError)] == ["a size that is not above zero"]
 
 
 def test_a_bad_depth_of_one_symbol_leaves_the_other_book_alone():

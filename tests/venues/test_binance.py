@@ -607,12 +607,6 @@ def test_bad_numbers_are_refused(name: str, good: bytes, bad: bytes) -> None:
     assert str(caught.value)
 
 
-@pytest.mark.parametrize("size", [b'"0"', b'"0.00000000"'])
-def test_a_trade_of_nothing_is_refused(size: bytes) -> None:
-    with pytest.raises(UNREADABLE, match="more than zero"):
-        Binance().parse(spoilt("trade", b'"0.02500000"', size), NOW)
-
-
 @pytest.mark.parametrize("bad", [b"-2", b"1.5", b"1e400", b"9" * 40, b'"1"', b"null", b"true", b"NaN", b"[]"])
 @pytest.mark.parametrize(("name", "key", "good"), [
     ("trade", b"t", b"9000000123"), ("trade", b"T", b"1790000000210"), ("agg_trade", b"a", b"4000000056"),

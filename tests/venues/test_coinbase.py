@@ -411,7 +411,6 @@ BAD = {
     "time of book": b'{"channel":"l2_data","timestamp":"noon","sequence_num":1,"events":'
                     b'[{"type":"update","product_id":"BTC-USD","updates":[]}]}',
     "negative price": trades_with(price="-1"),
-    "no price": trades_with(price="0"),
     "NaN": trades_with(size="NaN"),
     "40 digits": trades_with(size="1" * 40),
     "price a number": trades_with(price=1.5),

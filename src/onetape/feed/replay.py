@@ -5,6 +5,7 @@ import msgspec
 from msgspec import Raw, Struct
 
 from onetape import venues
+from onetape.book.sync import BookSync
 from onetape.clock import DAY
 from onetape.errors import UsageError
 from onetape.feed import plan
@@ -12,7 +13,7 @@ from onetape.feed.door import Door, Outcome
 from onetape.feed.inputs import Answer, Input, Opened
 from onetape.feed.recording import Header, Recording
 from onetape.feed.session import Session
-from onetape.model import Request, RestKind
+from onetape.model import Channel, InstrumentId, Request, RestKind
 from onetape.nearest import nearest
 from onetape.venues.base import UNREADABLE, Timings
 
@@ -39,8 +40,10 @@ class Replay:
         self.ended: dict[str, Session] = {}
         """Sessions whose connection was closed, the last of each name."""
         self._recording, self._venue, self._depth = recording, venue, depth
+        self._pairs: dict[InstrumentId, str] = {}
         if recording.header is not None:
             _check(recording.header, venue)
+            self._pairs = {it.id: it.pair for it in recording.header.instruments}
         elif venue is None:
             raise UsageError("say --venue: this recording does not name its venue")
         else:
@@ -71,6 +74,28 @@ class Replay:
     @property
     def sessions(self) -> dict[str, Session]:
         return self.ended | self.door.sessions
+
+    def book(self, id: InstrumentId) -> BookSync | None:
+        """As it is now, on the last connection that has it."""
+        return next(
+            (book for it in reversed(self.sessions.values())
+             if it.venue.spec.name == id.venue and (book := it.books.get(id.symbol)) is not None),
+            None,
+        )
+
+    def pair(self, id: InstrumentId) -> str:
+        """As the recording's instruments say; empty: they do not."""
+        return self._pairs.get(id, "")
+
+    def tape(self, id: InstrumentId) -> Channel | None:
+        """The channel that feeds the instrument's candles: of those subscribed to; None: that is not known."""
+        if self._recording.header is None:
+            return None
+        tape = venues.capabilities(id.venue).tape
+        setups = (it for it in self._recording.header.sessions.values() if it.venue == id.venue)
+        channels = {it.channel for setup in setups for it in setup.wanted if it.symbol == id.symbol}
+        others = channels & {Channel.TRADES, Channel.AGG_TRADES}
+        return tape if tape in others else next(iter(others), None)
 
     def _chosen(self, it: Input, header: Header) -> Input | None:
         setup = header.sessions[it.connection]

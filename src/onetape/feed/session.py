@@ -41,6 +41,7 @@ from onetape.model import (
     TrustState,
     VenueStatus,
 )
+from onetape.tape.validation import skipped, worthless
 from onetape.venues.base import (
     UNREADABLE,
     Acked,
@@ -252,6 +253,8 @@ class Session:
         match it:
             case BookDelta() | BookSnapshot():
                 self._take_book(it, frame, now, out)
+            case Trade() if not (it.price and it.size) and self._knows(it.symbol):
+                self._refuse_trade(it, worthless(it), frame, now, out)
             case Trade() | Skipped():
                 self._take_market(it, it.channel, "", frame, now, out)
             case Quote():
@@ -299,6 +302,11 @@ class Session:
             self._awaited.remove(subscription)
             out.append(self._status(subscription, TrustState.LIVE, "", now))
         out.append(it)
+
+    def _refuse_trade(self, it: Trade, reason: str, frame: bytes, now: int, out: list[Event | Command]) -> None:
+        """One impossible trade costs none of its frame's others, and nobody is to look for its id again."""
+        self._quarantine(frame, reason, it.symbol, it.channel, now, out)
+        out.append(skipped(it, f"quarantined: {reason}", now))
 
     def _take_book(self, it: BookDelta | BookSnapshot, frame: bytes, now: int, out: list[Event | Command]) -> None:
         feed = self._feeds.get(it.symbol) or self._feed_of(it.symbol, now)

@@ -15,6 +15,10 @@ class History(Struct, frozen=True, kw_only=True):
     """Exchange time, ns, from which the tape is known; None: from the first trade that comes."""
     final_until: int | None = None
     """Candles that end by then, ns, are stored."""
+    gaps: Sequence[tuple[int, int]] = ()
+    """Exchange times, ns, of the trades on both sides of each gap that is not healed."""
+    last: Trade | None = None
+    """The last one, by exchange time."""
     trades: Sequence[Trade] = ()
     """Of the candles that are not final yet, and perhaps of some that are."""
     feeds_candles: bool = True

@@ -4,7 +4,7 @@ from statistics import median
 from msgspec import Struct
 
 from onetape.clock import HOUR, SECOND
-from onetape.model import Flag, InstrumentId, Trade
+from onetape.model import Flag, InstrumentId, Skipped, Trade
 
 EARLIEST = 1_230_768_000 * SECOND  # 2009: nothing of ours was traded before
 AHEAD_NS = HOUR  # a venue's clock may be ahead of ours, but not by that
@@ -22,16 +22,29 @@ class Sanity(Struct, frozen=True):
     """Weight of the newest size in that mean."""
 
 
-def impossible(it: Trade) -> str:
-    """Why a trade cannot be true; empty if it can. Its parser has seen to types and known words before."""
+def worthless(it: Trade) -> str:
+    """Why nothing can have been traded; empty if something can. Its parser has seen to types and known words."""
     if not it.price > 0:
         return "a price that is not above zero"
     if not it.size > 0:
         return "a size that is not above zero"
+    return ""
+
+
+def impossible(it: Trade) -> str:
+    """Why a trade cannot be true, by its numbers or by its time; empty if it can."""
     known = it.received_time >= EARLIEST  # recordings without a clock count milliseconds from 1970 on
     if it.exchange_time < EARLIEST or (known and it.exchange_time > it.received_time + AHEAD_NS):
         return f"an absurd time: {it.exchange_time}"
-    return ""
+    return worthless(it)
+
+
+def skipped(it: Trade, reason: str, now: int) -> Skipped:
+    """Stands for a trade that has no place on the tape: its id is accounted for."""
+    return Skipped(
+        venue=it.venue, symbol=it.symbol, exchange_time=it.received_time, received_time=it.received_time,
+        available_at=now, channel=it.channel, first=it.id, last=it.id, after=it.after, reason=reason,
+    )
 
 
 class _Recent:

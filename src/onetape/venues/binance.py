@@ -30,7 +30,7 @@ from onetape.model import (
     Ticker,
     Trade,
 )
-from onetape.model.numbers import level_number, number, positive, signed
+from onetape.model.numbers import level_number, number, signed
 from onetape.venues.base import (
     UNREADABLE,
     Acked,
@@ -256,8 +256,8 @@ class Binance:
         it = decode_trade(frame).data
         return (Trade(
             venue=self.spec.name, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received,
-            available_at=received, channel=Channel.TRADES, id=str(it.t), after=it.t - 1, price=positive(it.p),
-            size=positive(it.q), side=Side.SELL if it.m else Side.BUY,
+            available_at=received, channel=Channel.TRADES, id=str(it.t), after=it.t - 1, price=number(it.p),
+            size=number(it.q), side=Side.SELL if it.m else Side.BUY,
         ),)
 
     def _agg_trade(self, frame: bytes, received: int) -> Sequence[Parsed]:
@@ -446,7 +446,7 @@ def stream_of(it: Subscription) -> str:
 def agg_trade(venue: str, it: AggTrade, received: int, source: Source = Source.LIVE) -> Trade:
     return Trade(
         venue=venue, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received, available_at=received,
-        channel=Channel.AGG_TRADES, id=str(it.a), after=it.a - 1, price=positive(it.p), size=positive(it.q),
+        channel=Channel.AGG_TRADES, id=str(it.a), after=it.a - 1, price=number(it.p), size=number(it.q),
         side=Side.SELL if it.m else Side.BUY, source=source, first_id=None if it.f < 0 else str(it.f),
         last_id=None if it.l < 0 else str(it.l),
     )
@@ -575,8 +575,8 @@ def parse_trades(venue: str, request: Request, body: bytes, received: int) -> li
     return [
         Trade(
             venue=venue, symbol=request.symbol, exchange_time=it.time * MILLISECOND, received_time=received,
-            available_at=received, channel=Channel.TRADES, id=str(it.id), after=it.id - 1, price=positive(it.price),
-            size=positive(it.qty), side=Side.SELL if it.isBuyerMaker else Side.BUY, source=Source.BACKFILL,
+            available_at=received, channel=Channel.TRADES, id=str(it.id), after=it.id - 1, price=number(it.price),
+            size=number(it.qty), side=Side.SELL if it.isBuyerMaker else Side.BUY, source=Source.BACKFILL,
         )
         for it in _decode_trades(body)
     ]

@@ -24,7 +24,7 @@ from onetape.model import (
     Subscription,
     Trade,
 )
-from onetape.model.numbers import positive
+from onetape.model.numbers import number
 from onetape.venues.base import (
     BookRules,
     Budget,
@@ -173,8 +173,8 @@ class BinanceUsdm:
             ),)
         return (Trade(
             venue=self.spec.name, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received,
-            available_at=received, channel=Channel.TRADES, id=str(it.t), after=it.t - 1, price=positive(it.p),
-            size=positive(it.q), side=Side.SELL if it.m else Side.BUY,
+            available_at=received, channel=Channel.TRADES, id=str(it.t), after=it.t - 1, price=number(it.p),
+            size=number(it.q), side=Side.SELL if it.m else Side.BUY,
         ),)
 
     def _agg_trade(self, frame: bytes, received: int) -> Sequence[Parsed]:

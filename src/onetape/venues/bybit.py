@@ -268,7 +268,7 @@ class Bybit:
             )
         return Trade(
             venue=self.spec.name, symbol=symbol, exchange_time=time, received_time=received, available_at=received,
-            channel=Channel.TRADES, id=it.i, after=None, price=positive(it.p), size=positive(it.v), side=SIDES[it.S],
+            channel=Channel.TRADES, id=it.i, after=None, price=number(it.p), size=number(it.v), side=SIDES[it.S],
         )
 
     def _ticker(self, frame: bytes, received: int) -> Sequence[Parsed]:
@@ -430,7 +430,7 @@ class Bybit:
             Trade(
                 venue=self.spec.name, symbol=request.symbol, exchange_time=milliseconds(it.time),
                 received_time=received, available_at=received, channel=Channel.TRADES, id=it.execId, after=None,
-                price=positive(it.price), size=positive(it.size), side=SIDES[it.side], source=Source.BACKFILL,
+                price=number(it.price), size=number(it.size), side=SIDES[it.side], source=Source.BACKFILL,
             )
             for it in rows
         ]

@@ -713,7 +713,7 @@ def trade(venue: str, symbol: str, it: MarketTrade, received: int, source: Sourc
     serial = int(it.trade_id)
     return Trade(
         venue=venue, symbol=symbol, exchange_time=time, received_time=received, available_at=received,
-        channel=Channel.TRADES, id=str(serial), after=serial - 1, price=positive(it.price), size=positive(it.size),
+        channel=Channel.TRADES, id=str(serial), after=serial - 1, price=number(it.price), size=number(it.size),
         side=TAKER[it.side], source=source,
     )
 

@@ -35,7 +35,7 @@ from onetape.model import (
     Trade,
     VenueStatus,
 )
-from onetape.model.numbers import level_number, number, positive, signed
+from onetape.model.numbers import level_number, number, signed
 from onetape.venues.base import (
     UNREADABLE,
     Acked,
@@ -332,7 +332,7 @@ class Kraken:
             Trade(
                 venue=self.spec.name, symbol=it.symbol, exchange_time=_moment(rfc3339(it.timestamp)),
                 received_time=received, available_at=received, channel=Channel.TRADES, id=str(it.trade_id),
-                after=it.trade_id - 1, price=positive(_text(it.price)), size=positive(_text(it.qty)),
+                after=it.trade_id - 1, price=number(_text(it.price)), size=number(_text(it.qty)),
                 side=Side(it.side), source=source,
             )
             for it in message.data
@@ -510,7 +510,7 @@ class Kraken:
             Trade(
                 venue=self.spec.name, symbol=symbol, exchange_time=_moment(decimal_seconds(_text(time))),
                 received_time=received, available_at=received, channel=Channel.TRADES, id=str(id_), after=id_ - 1,
-                price=positive(price), size=positive(size), side=Side.BUY if side == "b" else Side.SELL,
+                price=number(price), size=number(size), side=Side.BUY if side == "b" else Side.SELL,
                 source=Source.BACKFILL,
             )
             for price, size, time, side, _, _, id_ in sorted(_decode_rest_trades(raw), key=lambda row: row[6])

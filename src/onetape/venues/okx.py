@@ -308,7 +308,7 @@ class Okx:
         return Trade(
             venue=self.spec.name, symbol=it.instId, exchange_time=milliseconds(it.ts), received_time=received,
             available_at=received, channel=Channel.TRADES, id=it.tradeId, after=whole(it.tradeId) - 1,
-            price=positive(it.px), size=positive(it.sz), side=it.side, source=source,
+            price=number(it.px), size=number(it.sz), side=it.side, source=source,
         )
 
     def _agg_trades(self, frame: bytes, received: int) -> Sequence[Parsed]:
@@ -321,7 +321,7 @@ class Okx:
         return Trade(
             venue=self.spec.name, symbol=it.instId, exchange_time=milliseconds(it.ts), received_time=received,
             available_at=received, channel=Channel.AGG_TRADES, id=it.tradeId, after=last - count,
-            price=positive(it.px), size=positive(it.sz), side=it.side, first_id=str(last - count + 1),
+            price=number(it.px), size=number(it.sz), side=it.side, first_id=str(last - count + 1),
             last_id=str(last),
         )
 
