@@ -2,6 +2,7 @@
 
 * OneTapeError
     * UsageError       stop: a human must change a setting, an argument or a file
+    * RetryBatch       keep the batch and commit it again later
     * BadFrame         skip this frame: quarantine it, count it, go on
     * RestError
         * TryAgain     wait ``retry_after_ns``, then ask again
@@ -16,6 +17,10 @@ class OneTapeError(Exception):
 
 class UsageError(OneTapeError):
     """Stop: the message is one line that says what to change."""
+
+
+class RetryBatch(OneTapeError):
+    """A store took nothing of a batch, for a reason that may pass (a full disk); the message is one line."""
 
 
 class BadFrame(OneTapeError):

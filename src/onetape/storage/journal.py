@@ -1,26 +1,43 @@
-"""The journal: everything is committed here first, in order, by one writer; all other stores read it."""
+"""The journal: everything is committed here first, in order, by one writer; all other stores read it.
+
+A commit that fails for something that may pass (disk full, I/O error, read-only, locked) raises RetryBatch: nothing of
+the transaction is in the file, the batch is as it was, and the same ``commit`` writes it later. Any other exception (a
+value that no column takes) also leaves nothing written, but would come again: such a batch is to be set aside.
+"""
 import fcntl
 import sqlite3
-from collections import Counter
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+import time
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, contextmanager, suppress
+from functools import cache
 from pathlib import Path
-from typing import IO, Literal, Self
+from typing import IO, Any, Literal, Self
 
 import msgspec
 from msgspec import Struct
 
 from onetape.clock import HOUR
-from onetape.errors import UsageError
+from onetape.errors import RetryBatch, UsageError
 from onetape.storage.schema import TABLES, VERSION, WRITERS, Record
 
 Synchronous = Literal["normal", "full", "off"]
 POSITIONS = 20  # bits of a position that count within its batch
 MAX_BATCH = 1 << POSITIONS
+CHUNK = 256
+"""Rows of one INSERT: less work than one by one, and the GIL, held while they are built, is let go after them."""
+COLUMNS = {table: columns.count(",") + 1 for table, columns in TABLES.items()}
+MAY_PASS = {
+    sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_BUSY,
+    sqlite3.SQLITE_PERM,
+}
+"""Results of SQLite after which the same batch may be committed later."""
+STEP = 4_096
+"""Records that are freed at once."""
 
 
 class Batch(Struct):
-    """What goes into one transaction."""
+    """What goes into one transaction; what is committed leaves it."""
 
     records: list[Record]
     committed_at: int
@@ -45,7 +62,7 @@ class Journal:
         self._writer, self._synchronous, self._pair_of = writer, synchronous, pair_of
         self._records: list[Record] = []
         self._instruments: dict[tuple[str, str], int] = {}  # of the open file
-        self._hour = 0
+        self._path, self._hour = self.folder, 0
 
     # --- one lifetime -----------------------------------------------------------------------------------------------
 
@@ -91,38 +108,32 @@ class Journal:
         return Batch(records, now)
 
     def commit(self, batch: Batch) -> int:
-        """Writes a batch, all of it or nothing, and returns its number (that of the last one if it is empty)."""
-        for start in range(0, len(batch.records), MAX_BATCH):
-            self._commit(batch.records[start : start + MAX_BATCH], batch.committed_at)
+        """Writes a batch, all of it or nothing, empties it, and returns its number (the last one if it was empty).
+
+        Beyond MAX_BATCH records it becomes several batches, and what was not reached stays in it. Raises RetryBatch.
+        """
+        while batch.records:
+            self._commit(batch.records, batch.committed_at)
+            done, batch.records = batch.records, batch.records[MAX_BATCH:]
+            _free(done)
         return self.last_batch
 
     def _commit(self, records: list[Record], committed_at: int) -> None:
+        """The first MAX_BATCH of them."""
         number = self.last_batch + 1
         file = self._open_for(number, committed_at)
-        rows: dict[str, list[tuple[object, ...]]] = {}
         known = len(self._instruments)
-        first = number << POSITIONS
-        for n, record in enumerate(records):
-            table, to_row = WRITERS.get(type(record), ("", None))
-            if to_row is None:
-                self.counters["not stored"] += 1
-                continue
-            rows.setdefault(table, []).append(to_row(record, first | n, self._instrument(record)))
-        counts = {table: len(of_table) for table, of_table in rows.items()}
         try:
-            with file:
+            with _mapped(self._path), file:
                 file.execute("BEGIN IMMEDIATE")
+                counts = self._write(file, records, number << POSITIONS)
                 new = list(self._instruments.items())[known:]
                 file.executemany(
-                    "INSERT INTO instruments VALUES (?, ?, ?, ?)",
+                    _insert("instruments", 1),
                     [(id_, *key, self._pair_of(*key) if self._pair_of else "") for key, id_ in new],
                 )
-                for table, of_table in rows.items():
-                    file.executemany(_insert(table, len(of_table[0])), of_table)
-                file.execute(
-                    "INSERT INTO batches VALUES (?, ?, ?)",
-                    (number, committed_at, msgspec.json.encode(counts).decode()),
-                )
+                of_tables = {table: count for table, count in counts.items() if table in TABLES}
+                file.execute(_insert("batches", 1), (number, committed_at, msgspec.json.encode(of_tables).decode()))
         except BaseException:
             for key in list(self._instruments)[known:]:  # they were not committed either
                 del self._instruments[key]
@@ -130,8 +141,27 @@ class Journal:
         self.last_batch = number
         self.counters.update(counts)
 
-    def _instrument(self, record: Record) -> int:
-        key = record.venue, getattr(record, "symbol", "")
+    def _write(self, file: sqlite3.Connection, records: list[Record], first: int) -> Counter[str]:
+        """Builds rows and inserts them in turn, CHUNK by CHUNK: building all of them first would stall the loop."""
+        counts: Counter[str] = Counter()
+        values: defaultdict[str, list[Any]] = defaultdict(list)  # of each table, its rows end to end
+        stop = min(len(records), MAX_BATCH)
+        for start in range(0, stop, CHUNK):
+            for pos, record in enumerate(records[start : min(start + CHUNK, stop)], first + start):
+                writer = WRITERS.get(type(record))
+                if writer is None:
+                    counts["not stored"] += 1
+                    continue
+                table, to_row = writer
+                values[table] += to_row(record, pos, self._instrument(record))
+            for table, of_table in values.items():
+                counts[table] += _insert_rows(file, table, of_table, at_least=CHUNK)
+        for table, of_table in values.items():
+            counts[table] += _insert_rows(file, table, of_table, at_least=1)
+        return counts
+
+    def _instrument(self, record: Any) -> int:
+        key = record.venue, record.symbol
         id_ = self._instruments.get(key)
         if id_ is None:
             id_ = self._instruments[key] = len(self._instruments) + 1
@@ -142,30 +172,55 @@ class Journal:
         if self._file is not None and hour <= self._hour:
             return self._file
         if self._file is not None:
-            _seal(self._file)
-        path = self.folder / f"{batch:012d}.db"
-        try:
-            self._file = _create(path, self._synchronous)
-        except sqlite3.Error as error:
-            raise UsageError(f"{path} cannot be written: {error}") from error
+            file, self._file = self._file, None
+            _seal(file)
+        self._path = self.folder / f"{batch:012d}.db"
+        with _mapped(self._path):
+            self._file = _open(self._path, self._synchronous)
         self._hour, self._instruments = hour, {}
         return self._file
 
 
-def _create(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+@contextmanager
+def _mapped(path: Path) -> Iterator[None]:
+    """Turns what may pass into RetryBatch, with the file and the reason."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        code = getattr(error, "sqlite_errorcode", 0)  # absent where not SQLite itself refused
+        if code & 255 not in MAY_PASS:  # above stands the finer kind: which I/O failed
+            raise
+        raise RetryBatch(f"{path} cannot be written: {error} ({error.sqlite_errorname})") from error
+    except OSError as error:
+        raise RetryBatch(f"{path} cannot be written: {error.strerror or error}") from error
+
+
+def _open(path: Path, synchronous: Synchronous) -> sqlite3.Connection:
+    """A file for writing; it is there already if its first batch failed."""
+    if not path.exists():
+        _create(path)
     file = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         file.execute("PRAGMA journal_mode=WAL")
         file.execute(f"PRAGMA synchronous={synchronous}")
-        with file:
-            file.execute("BEGIN IMMEDIATE")
-            for name, columns in TABLES.items():
-                file.execute(f"CREATE TABLE {name}({columns}) STRICT")
-            file.execute(f"PRAGMA user_version={VERSION}")
     except BaseException:
         file.close()
         raise
     return file
+
+
+def _create(path: Path) -> None:
+    """Under another name first: who sees the file, after a kill -9 too, sees its tables."""
+    new = path.with_suffix(".new")
+    new.unlink(missing_ok=True)
+    with closing(sqlite3.connect(new, isolation_level=None)) as file:
+        file.execute("PRAGMA journal_mode=MEMORY")  # what is half done is made anew, not rolled back
+        file.execute("BEGIN")
+        for name, columns in TABLES.items():
+            file.execute(f"CREATE TABLE {name}({columns}) STRICT")
+        file.execute(f"PRAGMA user_version={VERSION}")
+        file.execute("COMMIT")
+    new.rename(path)
 
 
 def _seal(file: sqlite3.Connection) -> None:
@@ -175,8 +230,35 @@ def _seal(file: sqlite3.Connection) -> None:
     file.close()
 
 
-def _insert(table: str, columns: int) -> str:
-    return f"INSERT INTO {table} VALUES ({','.join('?' * columns)})"  # noqa: S608 - names are ours
+def _insert_rows(file: sqlite3.Connection, table: str, values: list[Any], *, at_least: int) -> int:
+    """Takes rows from the end-to-end ``values`` while there are as many, CHUNK at most at a time; returns how many.
+
+    By powers of two: few statements are ever prepared, and a remainder costs few of them. Row by row it would have to
+    win the GIL back for each row, from a loop that gives it up every 5 ms when it is busy.
+    """
+    columns = COLUMNS[table]
+    taken = 0
+    while (left := len(values) // columns) >= at_least:
+        rows = min(1 << left.bit_length() - 1, CHUNK)
+        cut = rows * columns
+        file.execute(_insert(table, rows), values if len(values) == cut else values[:cut])
+        del values[:cut]
+        taken += rows
+    return taken
+
+
+@cache
+def _insert(table: str, rows: int) -> str:
+    row = f"({','.join('?' * COLUMNS[table])})"
+    return f"INSERT INTO {table} VALUES {','.join([row] * rows)}"  # noqa: S608 - names are ours
+
+
+def _free(records: list[Record]) -> None:
+    """A few at a time: 200,000 at once hold the GIL for 27 ms."""
+    while len(records) > STEP:
+        del records[-STEP:]
+        time.sleep(0)  # lets the loop have its turn
+    records.clear()
 
 
 # --- reading ---------------------------------------------------------------------------------------------------------

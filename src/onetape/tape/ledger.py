@@ -5,7 +5,7 @@ and single matches follow one rule, and it does not matter in which order they c
 if it is still there after the grace it is a gap: told, and asked for. Where ids prove nothing (Bybit), trades are only
 kept apart by them.
 """
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 
 from msgspec import Struct, structs
@@ -65,7 +65,7 @@ class TradeLedger:
         self._suspects: deque[_Suspect] = deque()
         if state.intervals:  # what was only suspected when the process ended is told at the first wake
             self._suspects.append(_Suspect(0, state.intervals[0].first, state.intervals[-1].last))
-        self._window: dict[str, int] = {identity: time for time, identity in state.window}
+        self._window = OrderedDict((identity, time) for time, identity in state.window)
         self._told = self._coverage.last  # of the coverage that ``take_covered`` has told, the highest interval
         self._fresh: list[Covered] = []
 
@@ -189,7 +189,7 @@ class TradeLedger:
             return None
         self.received += 1
         window[identity] = time
-        oldest = next(iter(window))
+        oldest = next(iter(window))  # of an OrderedDict: a dict would pass over all that it has forgotten, each time
         if window[oldest] < time - WINDOW_NS or len(window) > MAX_WINDOW:
             del window[oldest]  # one out for each one in keeps pace
             self.forgotten += 1
