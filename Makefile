@@ -30,7 +30,9 @@ contracts: $(VENV)/.test  ## the import contracts: the architecture
 	$(BIN)/lint-imports
 
 bench: $(VENV)/.test  ## speeds, by stage
-	$(BIN)/python bench/stages.py $(ARGS)
+	$(BIN)/python bench/stages.py
+	$(BIN)/python bench/storage.py
+	$(BIN)/python bench/compaction.py
 
 lock:  ## pins what pyproject.toml allows (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --quiet \

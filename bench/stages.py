@@ -1,14 +1,17 @@
 """Frames per second and microseconds per frame, by stage, on the recordings: ``make bench``.
 
-parse    bytes to events, by the venue
-book     snapshots and deltas into verified books (session less parse)
-session  all of it: parse, books, watches, as it runs live
+parse     bytes to events, by the venue
+book      snapshots and deltas into verified books, watches (session less parse)
+pipeline  trades checked, had once, counted into candles; batches (what it adds to the session)
+journal   rows built, committed (what it adds to the pipeline)
+whole     frames/s from bytes to committed rows
 """
 import gc
 import os
 import platform
 import statistics
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -18,7 +21,9 @@ from onetape import demo, venues
 from onetape.feed.inputs import Frame
 from onetape.feed.recording import open_recording
 from onetape.feed.replay import Replay
-from onetape.model import BookDelta, BookSnapshot
+from onetape.model import BookDelta, BookSnapshot, Event
+from onetape.pipeline import Pipeline
+from onetape.service import Keeper
 
 REPEATS = 5
 RECORDINGS = (
@@ -37,28 +42,38 @@ def main() -> None:
     folder = Path(os.environ.get("ONETAPE_RECORDINGS", root.parent / "shared" / "recordings"))
     print(f"Python {platform.python_version()}, msgspec {msgspec.__version__}, {platform.machine()}, "
           f"{os.cpu_count()} cores, median of {REPEATS}; microseconds per frame")
-    print(f"{'recording':62} {'frames':>7} {'parse':>8} {'book':>8} {'session':>8} {'frames/s':>9}")
+    stages = ("parse", "book", "pipeline", "journal", "all")
+    print(f"{'recording':62} {'frames':>7} {' '.join(f'{it:>8}' for it in stages)} {'frames/s':>9}")
     rows = [(venue, folder / name) for venue, name in RECORDINGS] if folder.is_dir() else []
     if not rows:
         print(f"no real recordings at {folder}: the built-in session stands in", file=sys.stderr)
     for venue, path in [*rows, (None, demo.SESSION)]:
-        frames, parse, session = measure(venue, path)
+        frames, parse, session, pipeline, journal = measure(venue, path)
         name = f"{path.parent.name}/{path.name}"
-        print(f"{name:62} {frames:7} {parse:8.2f} {session - parse:8.2f} {session:8.2f} {1e6 / session:9,.0f}")
+        steps = (parse, session - parse, pipeline - session, journal - pipeline, journal)
+        print(f"{name:62} {frames:7} {' '.join(f'{it:8.2f}' for it in steps)} {1e6 / journal:9,.0f}")
 
 
-def measure(venue: str | None, path: Path) -> tuple[int, float, float]:
-    """Number of frames, and us per frame of parsing alone and of the whole session."""
-    parse, whole = [], []
+def measure(venue: str | None, path: Path) -> tuple[int, float, float, float, float]:
+    """Number of frames, and us per frame: parsing alone, sessions, with the pipeline, with the journal."""
+    times: list[list[int]] = [[], [], [], []]
     frames = 0
     for _ in range(REPEATS):
-        player = Replay(open_recording(path), venue)
-        steps = list(player._recording.inputs)
-        player._recording.inputs = iter(steps)
+        steps = list(Replay(open_recording(path), venue)._recording.inputs)
         frames = sum(isinstance(it, Frame) for _, it in steps)
-        parse.append(time_parse(venue, player, [it for _, it in steps]))
-        whole.append(time_sessions(player))
-    return frames, statistics.median(parse) / frames / 1e3, statistics.median(whole) / frames / 1e3
+        times[0].append(time_parse(venue, ready(venue, path, steps), [it for _, it in steps]))
+        times[1].append(time_play(ready(venue, path, steps), lambda _: None))
+        times[2].append(time_pipeline(ready(venue, path, steps)))
+        times[3].append(time_keeper(ready(venue, path, steps)))
+    parse, session, pipeline, journal = (statistics.median(it) / frames / 1e3 for it in times)
+    return frames, parse, session, pipeline, journal
+
+
+def ready(venue: str | None, path: Path, steps: list) -> Replay:
+    """A replay whose inputs are in memory."""
+    player = Replay(open_recording(path), venue)
+    player._recording.inputs = iter(steps)
+    return player
 
 
 def time_parse(venue, player, inputs) -> int:
@@ -77,12 +92,28 @@ def time_parse(venue, player, inputs) -> int:
     return time.perf_counter_ns() - began
 
 
-def time_sessions(player) -> int:
+def time_play(player, take) -> int:
     gc.collect()
     began = time.perf_counter_ns()
-    for _ in player:
-        pass
+    for step in player:
+        for _, it in step.outcomes:
+            if isinstance(it, Event):
+                take(it)
     return time.perf_counter_ns() - began
+
+
+def time_pipeline(player) -> int:
+    rows: list = []
+    pipeline = Pipeline(store=rows.append, commit=lambda _: rows.clear(), pair_of=player.pair, book_of=player.book)
+    return time_play(player, pipeline.handle)
+
+
+def time_keeper(player) -> int:
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Keeper(Path(folder), pair_of=player.pair, book_of=player.book, tape_of=player.tape) as keeper,
+    ):
+        return time_play(player, keeper.handle)
 
 
 if __name__ == "__main__":

@@ -32,11 +32,16 @@ def test_the_table_of_venues_is_whole():
 def test_every_command_in_the_readme_exists():
     import onetape.cli.listing  # noqa: PLC0415
     import onetape.cli.replay  # noqa: PLC0415
-    import onetape.cli.run  # noqa: F401, PLC0415
+    import onetape.cli.run  # noqa: PLC0415
+    import onetape.cli.storage  # noqa: PLC0415
+    import onetape.cli.store  # noqa: F401, PLC0415
 
     commands = {it.callback.__name__ for it in app.registered_commands}
-    told = set(re.findall(r"\bonetape (\w+)", README)) - {"import"}
-    assert told == commands
+    groups = {f"{group.name} {it.callback.__name__}" for group in app.registered_groups
+              for it in group.typer_instance.registered_commands}
+    names = "|".join(group.name for group in app.registered_groups)
+    told = set(re.findall(rf"\bonetape ((?:{names}) \w+|\w+)", README)) - {"import"}
+    assert told == commands | groups
 
 
 @pytest.mark.parametrize("name", DOCUMENTS)

@@ -1,6 +1,8 @@
 """``onetape replay``: a recording through the same code that runs live."""
 import sys
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -9,7 +11,7 @@ import typer
 
 from onetape.cli.main import app
 from onetape.cli.output import WIDE, print_json, print_table, terminal_width
-from onetape.errors import UsageError
+from onetape.errors import OneTapeError, RetryBatch, UsageError
 
 if TYPE_CHECKING:
     from onetape.cli.summary import Summary
@@ -29,6 +31,9 @@ def replay(
     summary: Annotated[Literal["json"] | None, typer.Option(help="Print one JSON object.")] = None,
     hash: Annotated[bool, typer.Option("--hash", help="Print the SHA-256 of all events.")] = False,
     json: Annotated[bool, typer.Option("--json", help="The same as --summary json.")] = False,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DIR", help="Keep what it brings there, what is new of it.")
+    ] = None,
 ) -> None:
     """Play a recording and show where it ended: books, trades, gaps.
 
@@ -39,6 +44,8 @@ def replay(
       onetape replay spot.jsonl --venue binance --summary json --hash
 
       onetape replay session.jsonl.zst --venue kraken
+
+      onetape replay spot.jsonl --venue binance --store data
     """
     from onetape.cli.summary import Summary
     from onetape.feed.recording import open_recording
@@ -47,17 +54,21 @@ def replay(
 
     recording = open_recording(path)
     player = Replay(recording, venue, _depth(depth))
-    count, digest = Summary(), sha256()
-    for step in _with_progress(player, recording.frames):
-        count.add(step)
-        if hash:
-            for _, outcome in step.outcomes:
-                if isinstance(outcome, Event):
-                    digest.update(encode(outcome) + b"\n")
+    count, digest, kept = Summary(), sha256(), Counter[str]()
+    with _keeping(store, player, kept) as keep:
+        for step in _with_progress(player, recording.frames):
+            count.add(step)
+            keep(step)
+            if hash:
+                for _, outcome in step.outcomes:
+                    if isinstance(outcome, Event):
+                        digest.update(encode(outcome) + b"\n")
     _check_understood(player, count, path)
     if recording.cut_off:
         print(f"onetape: {path} was cut off: this is all that it holds", file=sys.stderr)
     result = count.to_dict(player.sessions) | ({"hash": digest.hexdigest()} if hash else {})
+    if store is not None:
+        result["stored"] = dict(kept)
     if summary or json:
         print_json(result)
     elif hash:
@@ -66,6 +77,37 @@ def replay(
         _show(result)
         for reason, times in count.reasons.most_common(5):
             print(f"quarantined {times} x: {reason}")
+
+
+@contextmanager
+def _keeping(store: Path | None, player: "Replay", kept: Counter[str]) -> Iterator[Callable[["Step"], None]]:
+    """What takes each step; at the end, or when interrupted, all of it is kept, and ``kept`` says how many rows."""
+    if store is None:
+        yield lambda _: None
+        return
+    from onetape.model import Event
+    from onetape.service import Keeper
+    from onetape.storage.schema import TABLES
+
+    time = 0
+
+    def keep(step: "Step") -> None:
+        nonlocal time
+        time = step.input.time
+        for _, outcome in step.outcomes:
+            if isinstance(outcome, Event):
+                keeper.handle(outcome)
+
+    with Keeper(store, pair_of=player.pair, book_of=player.book, tape_of=player.tape, repeats=True) as keeper:
+        try:
+            yield keep
+        except RetryBatch:  # the store itself has no room
+            raise
+        except (KeyboardInterrupt, OneTapeError):
+            keeper.finish(time)
+            raise
+        keeper.finish(time)
+        kept.update({table: rows for table, rows in keeper.journal.counters.items() if table in TABLES})
 
 
 def _depth(text: str) -> int:
@@ -114,3 +156,6 @@ def _show(result: dict[str, Any]) -> None:
         f"{result['frames']} frames: {counted or 'no events'}; "
         f"{result['quarantined']} quarantined, {result['unknown']} unknown"
     )
+    if "stored" in result:
+        rows = ", ".join(f"{count} {table.replace('_', ' ')}" for table, count in result["stored"].items())
+        print(f"new in the store: {rows or 'nothing'}")

@@ -1,7 +1,8 @@
-"""``onetape run``: the main job in the terminal; until the sockets are there, over the built-in session."""
+"""``onetape run``: the main job in the terminal; without sockets yet, over the built-in session."""
 import time
 from collections import Counter
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,11 +12,14 @@ from onetape.cli.output import WIDE
 from onetape.errors import UsageError
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
     from onetape.feed.replay import Replay, Step
-    from onetape.model import Trade
+    from onetape.model import Candle, InstrumentId, Trade
+    from onetape.service import Keeper
 
+STORE = Path("data/demo")
 REFRESH_S = 0.25
 LINES_S = 5.0  # between two reports where there is no terminal
 COLOURS = {"live": "green", "syncing": "yellow", "stale": "red", "crossed": "magenta", "down": "red"}
@@ -27,10 +31,12 @@ def run(
     *,
     speed: Annotated[float, typer.Option(help="Times real time.")] = 1.0,
     duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
+    store: Annotated[Path, typer.Option("--store", metavar="DIR", help="Where it is kept.")] = STORE,
 ) -> None:
-    """Show the books and last trades of all seven feeds, verified, as they come.
+    """Show the books, trades and candles of all seven feeds, verified, as they come; and keep them.
 
-    This version plays a session of 15 seconds that comes with OneTape: no network is needed.
+    This version plays a session of 15 seconds that comes with OneTape: no network is needed. Its prices are invented,
+    so it has a store of its own.
 
     Examples:
 
@@ -47,14 +53,25 @@ def run(
     from onetape import demo
     from onetape.feed.recording import open_recording
     from onetape.feed.replay import Replay
+    from onetape.service import Keeper
 
     recording = open_recording(demo.SESSION)
     assert recording.header is not None
     player = Replay(recording, None)
     console = Console()
-    board = Board(player, {tuple(it.id): it.pair for it in recording.header.instruments}, console.width)
-    console.print("Playing the built-in session: seven feeds, invented prices, the venues' own protocols.")
-    steps = _paced(player, speed, duration)
+    with Keeper(store, pair_of=player.pair, book_of=player.book, tape_of=player.tape, repeats=True) as keeper:
+        board = Board(player, keeper, console.width)
+        console.print("Playing the built-in session: seven feeds, invented prices, the venues' own protocols.")
+        try:
+            _play(board, _paced(player, speed, duration), console)
+        finally:
+            keeper.finish(board.time)
+    console.print(board.candles())
+    console.print(board.verdict())
+    console.print(board.kept(store), soft_wrap=True)
+
+
+def _play(board: "Board", steps: Iterator["Step"], console: "Console") -> None:
     if console.is_terminal:
         from rich.live import Live
 
@@ -66,7 +83,6 @@ def run(
         for _ in _every(LINES_S, steps, board):
             print(board.line(), flush=True)
         console.print(board.table())
-    console.print(board.verdict())
 
 
 def _paced(player: "Replay", speed: float, duration: float | None) -> Iterator["Step"]:
@@ -96,20 +112,23 @@ def _every(seconds: float, steps: Iterator["Step"], board: "Board") -> Iterator[
 
 
 class Board:
-    """What a person sees: a row per book, with its trust, its top, and the last trade."""
+    """What a person sees: a row per book, with its trust, its top, the last trade, and the candle that runs."""
 
-    def __init__(self, player: "Replay", pairs: dict[tuple[str, ...], str], width: int) -> None:
-        self._player, self._pairs, self._width = player, pairs, width
+    def __init__(self, player: "Replay", keeper: "Keeper", width: int) -> None:
+        self._player, self._keeper, self._width = player, keeper, width
         self._last: dict[tuple[str, str], Trade] = {}
         self._trades: Counter[tuple[str, str]] = Counter()
-        self._frames = 0
+        self._frames = self.time = 0
 
     def add(self, step: "Step") -> None:
         from onetape.feed.inputs import Frame
-        from onetape.model import Trade
+        from onetape.model import Event, Trade
 
         self._frames += isinstance(step.input, Frame)
+        self.time = step.input.time
         for _, it in step.outcomes:
+            if isinstance(it, Event):
+                self._keeper.handle(it)
             if isinstance(it, Trade):
                 self._last[it.venue, it.symbol] = it
                 self._trades[it.venue, it.symbol] += 1
@@ -130,12 +149,37 @@ class Board:
                 trade = self._last.get(sync.id)
                 last = Text(f"{trade.price:f}", SIDES[trade.side]) if trade else "-"
                 table.add_row(
-                    sync.id.venue, self._pairs.get(tuple(sync.id), sync.id.symbol),
+                    sync.id.venue, self._player.pair(sync.id) or sync.id.symbol,
                     Text(sync.state, COLOURS[sync.state]), *([sync.verification] if wide else []),
                     f"{bids[0][0]:f}" if bids else "-", f"{asks[0][0]:f}" if asks else "-", last,
                     str(self._trades[sync.id]),
                 )
         return table
+
+    def candles(self) -> "Table":
+        """The last minute of each instrument."""
+        from rich.table import Table
+
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        for name in ("venue", "pair"):
+            table.add_column(name, no_wrap=True)
+        for name in ("1m open", "high", "low", "close", "volume"):
+            table.add_column(name, justify="right", no_wrap=True)
+        for session in self._player.sessions.values():
+            for id in (sync.id for sync in session.books.values()):
+                if (it := self._candle(id)) is not None:
+                    prices = (f"{price:f}" for price in (it.open, it.high, it.low, it.close, it.volume))
+                    table.add_row(id.venue, self._player.pair(id) or id.symbol, *prices)
+        return table
+
+    def _candle(self, id: "InstrumentId") -> "Candle | None":
+        builder = self._keeper.pipeline.candles(id)
+        return builder.current("1m") if builder else None
+
+    def kept(self, store: Path) -> str:
+        new = self._keeper.journal.counters
+        rows = f"{new['trades']} trades and {new['candles']} candles are new" if new["trades"] else "nothing is new"
+        return f"Kept in {store}, {rows} in it: onetape trades --store {store}, onetape candles show --store {store}"
 
     def line(self) -> str:
         return f"{self._frames} frames, {self._states()}, {self._trades.total()} trades"

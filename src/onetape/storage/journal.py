@@ -59,7 +59,8 @@ class Journal:
         """Rows committed, by table; and ``not stored``: events that no table takes."""
         self.last_batch = 0
         """The last one that is committed."""
-        self._writer, self._synchronous, self._pair_of = writer, synchronous, pair_of
+        self.writer = writer
+        self._synchronous, self._pair_of = synchronous, pair_of
         self._records: list[Record] = []
         self._instruments: dict[tuple[str, str], int] = {}  # of the open file
         self._path, self._hour = self.folder, 0

@@ -1,0 +1,212 @@
+"""The catalog: which files the lake consists of, and which files of the journal they stand for."""
+import sqlite3
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from onetape.errors import UsageError
+from onetape.model import Channel
+from onetape.tape.coverage import Coverage, Covered
+
+VERSION = 1
+"""Of this schema; a catalog of a newer one is refused."""
+NAME = "catalog.db"
+TapeId = tuple[str, str, Channel]
+"""Venue, symbol, channel."""
+
+# compacted: files of the journal whose rows are to be read from the lake. replaced: files of the lake that were merged
+# into others, and since when, ns: whoever still reads them may go on for a while. generation: counts publications.
+SCHEMA = """
+    CREATE TABLE generation(number INT NOT NULL) STRICT;
+    INSERT INTO generation VALUES (0);
+    CREATE TABLE lake_files(
+        path TEXT PRIMARY KEY, tbl TEXT NOT NULL, date TEXT NOT NULL, venue TEXT NOT NULL, pair TEXT NOT NULL,
+        writer TEXT NOT NULL, rows INT NOT NULL, bytes INT NOT NULL, low INT NOT NULL, high INT NOT NULL) STRICT;
+    CREATE INDEX lake_files_tbl ON lake_files(tbl, venue, pair);
+    CREATE TABLE replaced(path TEXT PRIMARY KEY, since INT NOT NULL) STRICT;
+    CREATE TABLE compacted(
+        writer TEXT NOT NULL, first_batch INT NOT NULL, last_batch INT NOT NULL, committed_at INT NOT NULL,
+        compacted_at INT NOT NULL, PRIMARY KEY (writer, first_batch)) STRICT;
+    CREATE TABLE instruments(
+        venue TEXT NOT NULL, symbol TEXT NOT NULL, pair TEXT NOT NULL, PRIMARY KEY (venue, symbol, pair)) STRICT;
+    CREATE TABLE coverage(
+        venue TEXT NOT NULL, symbol TEXT NOT NULL, channel TEXT NOT NULL, first INT NOT NULL, last INT NOT NULL,
+        from_time INT NOT NULL, to_time INT NOT NULL, PRIMARY KEY (venue, symbol, channel, first)) STRICT;
+"""
+
+
+class LakeFile(Struct, frozen=True):
+    """``path`` within the store; ``low`` and ``high`` are the least and greatest time, ns, that its rows speak of."""
+
+    path: str
+    table: str
+    date: str
+    venue: str
+    pair: str
+    writer: str
+    """Empty where rows of several were merged."""
+    rows: int
+    bytes: int
+    low: int
+    high: int
+
+
+class Compacted(Struct, frozen=True):
+    """A file of the journal that the lake stands for; ``committed_at`` is the time of its last commit, ns."""
+
+    writer: str
+    first_batch: int
+    last_batch: int
+    committed_at: int
+    compacted_at: int
+
+
+class StoredInstrument(Struct, frozen=True, order=True):
+    venue: str
+    symbol: str
+    pair: str
+    """Base and quote across venues; the symbol where nothing else is known."""
+
+
+class Publication(Struct, frozen=True):
+    """What a compaction of one file of the journal brings into the lake, all of it or nothing."""
+
+    files: Sequence[LakeFile]
+    compacted: Compacted
+    instruments: Sequence[StoredInstrument]
+    coverage: Iterable[Covered]
+
+
+class Catalog:
+    """Over one connection; readers come and go while one compaction writes."""
+
+    def __init__(self, file: sqlite3.Connection) -> None:
+        self._file = file
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def moment(self) -> Iterator[None]:
+        """All that is read within is of one moment."""
+        self._file.execute("BEGIN")
+        try:
+            yield
+        finally:
+            self._file.execute("COMMIT")
+
+    def generation(self) -> int:
+        (number,) = self._file.execute("SELECT number FROM generation").fetchone()
+        return int(number)
+
+    def files(self, table: str | None = None) -> list[LakeFile]:
+        rows = self._file.execute("SELECT * FROM lake_files WHERE ? IN (tbl, '') ORDER BY path", (table or "",))
+        return [LakeFile(*row) for row in rows]
+
+    def compacted(self) -> list[Compacted]:
+        return [Compacted(*row) for row in self._file.execute("SELECT * FROM compacted ORDER BY writer, first_batch")]
+
+    def instruments(self) -> list[StoredInstrument]:
+        return [StoredInstrument(*row) for row in self._file.execute("SELECT * FROM instruments")]
+
+    def replaced(self, since: int = 1 << 62) -> list[str]:
+        """Paths of the files that were merged away by then, and may still be there."""
+        return [path for (path,) in self._file.execute("SELECT path FROM replaced WHERE since <= ?", (since,))]
+
+    def coverage(self) -> dict[TapeId, Coverage]:
+        out: dict[TapeId, Coverage] = {}
+        for venue, symbol, channel, *interval in self._file.execute("SELECT * FROM coverage ORDER BY first"):
+            out.setdefault((venue, symbol, Channel(channel)), Coverage()).add(*interval)
+        return out
+
+    def problems(self) -> list[str]:
+        """What SQLite finds wrong with the file itself."""
+        found = [text for (text,) in self._file.execute("PRAGMA integrity_check")]
+        return [] if found == ["ok"] else found
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    def publish(self, it: Publication) -> None:
+        """From here on the rows of the file are read from the lake, and no longer from the journal."""
+        with self._transaction():
+            self._add(it.files)
+            self._file.execute("INSERT INTO compacted VALUES (?,?,?,?,?)", structs.astuple(it.compacted))
+            self._file.executemany(
+                "INSERT OR IGNORE INTO instruments VALUES (?,?,?)", map(structs.astuple, it.instruments))
+            self._cover(it.coverage)
+
+    def replace(self, old: Sequence[LakeFile], new: Sequence[LakeFile], now: int) -> None:
+        """The rows of the old files are in the new ones."""
+        with self._transaction():
+            self._file.executemany("DELETE FROM lake_files WHERE path = ?", [(it.path,) for it in old])
+            self._file.executemany("INSERT INTO replaced VALUES (?,?)", [(it.path, now) for it in old])
+            self._add(new)
+
+    def forget(self, paths: Sequence[str]) -> None:
+        """Replaced files that are no longer there."""
+        with self._transaction():
+            self._file.executemany("DELETE FROM replaced WHERE path = ?", [(path,) for path in paths])
+
+    def _add(self, files: Sequence[LakeFile]) -> None:
+        self._file.executemany(
+            "INSERT INTO lake_files VALUES (?,?,?,?,?,?,?,?,?,?)", [structs.astuple(it) for it in files])
+
+    def _cover(self, news: Iterable[Covered]) -> None:
+        known = self.coverage()
+        touched = set()
+        for it in news:
+            key = it.venue, it.symbol, it.channel
+            touched.add(key)
+            known.setdefault(key, Coverage()).add(it.first, it.last, it.from_time, it.to_time)
+        self._file.executemany("DELETE FROM coverage WHERE (venue, symbol, channel) = (?,?,?)", touched)
+        self._file.executemany(
+            "INSERT INTO coverage VALUES (?,?,?,?,?,?,?)",
+            [(*key, *structs.astuple(interval)) for key in touched for interval in known[key]],
+        )
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._file.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._file.execute("UPDATE generation SET number = number + 1")
+            self._file.execute("COMMIT")
+        except BaseException:
+            if self._file.in_transaction:  # a full disk has ended it already
+                self._file.execute("ROLLBACK")
+            raise
+
+
+@contextmanager
+def open_catalog(store: Path) -> Iterator[Catalog]:
+    """For the one that writes it; it is made where there is none. Raises UsageError for a newer schema."""
+    with closing(sqlite3.connect(store / NAME, isolation_level=None)) as file:
+        file.execute("PRAGMA journal_mode=WAL")
+        file.execute("PRAGMA synchronous=FULL")  # what it says is in the lake may soon be gone from the journal
+        _check(file, store / NAME)
+        if not _version(file):
+            file.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+        yield Catalog(file)
+
+
+@contextmanager
+def read_catalog(store: Path) -> Iterator[Catalog | None]:
+    """For reading while it is written; None where nothing was compacted yet. Raises UsageError for a newer schema."""
+    path = store / NAME
+    if not path.exists():
+        yield None
+        return
+    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as file:
+        _check(file, path)
+        yield Catalog(file) if _version(file) else None  # else it is being made
+
+
+def _version(file: sqlite3.Connection) -> int:
+    (version,) = file.execute("PRAGMA user_version").fetchone()
+    return int(version)
+
+
+def _check(file: sqlite3.Connection, path: Path) -> None:
+    if (version := _version(file)) > VERSION:
+        raise UsageError(f"{path} was written by a newer OneTape: schema {version}, this one reads {VERSION}")

@@ -1,0 +1,238 @@
+"""Compaction: sealed files of the journal become Parquet files of the lake, each in one transaction of the catalog.
+
+Files are written where nobody looks, forced to the disk and renamed; then one commit of the catalog makes them count.
+What a kill leaves behind before that commit is unknown to the catalog, and the next compaction removes it.
+"""
+import fcntl
+import shutil
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from itertools import count
+from pathlib import Path
+
+import adbc_driver_manager
+import duckdb
+import msgspec
+from msgspec import Struct, field
+
+from onetape.clock import DAY, HOUR
+from onetape.errors import UsageError
+from onetape.storage.catalog import Catalog, Compacted, Publication, StoredInstrument, open_catalog
+from onetape.storage.journal import POSITIONS, open_readonly
+from onetape.storage.merging import crowded, merge
+from onetape.storage.moment import covered
+from onetape.storage.parquet import FOLDER, STAGING, Staged, copy, engine, file_name, lake_paths, put_in_place
+from onetape.storage.sealed import (
+    JournalFile,
+    fold,
+    is_sealed,
+    journal_files,
+    last_batch,
+    uncompacted,
+    writers_lock,
+)
+from onetape.storage.stream import for_each_select
+from onetape.storage.tables import LAKE, prepare, prepare_file
+
+KEEP_JOURNAL_NS = DAY
+KEEP_REPLACED_NS = HOUR
+MEMORY = "512MB"
+MERGE_AT = 8
+LOCK = "compaction.lock"
+Instruments = list[tuple[int, str, str, str]]
+"""Id, venue, symbol, pair."""
+
+
+class Report(Struct):
+    """What a compaction did."""
+
+    files: int = 0
+    """Of the journal, that became part of the lake."""
+    rows: Counter[str] = field(default_factory=Counter)
+    """By table."""
+    merged: int = 0
+    """Partitions whose files became one."""
+    removed: int = 0
+    """Files that were no longer needed."""
+    orphans: int = 0
+    """Files that an interrupted compaction had left."""
+    refused: list[str] = field(default_factory=list)
+    """A line for each file of the journal that cannot be compacted: its rows are still read from there."""
+
+
+class Refused(Exception):
+    """A file of the journal stays where it is."""
+
+
+def compact(
+    store: Path, now: int, *, keep_journal_ns: int = KEEP_JOURNAL_NS, keep_replaced_ns: int = KEEP_REPLACED_NS,
+    memory: str = MEMORY, merge_at: int = MERGE_AT,
+) -> Report:
+    """Everything that is sealed into the lake, and what is no longer needed away; ``now`` in ns.
+
+    Raises UsageError: there is no store, it cannot be written, or another compaction is running.
+    """
+    if not store.is_dir():
+        raise UsageError(f"{store} is no store: there is no such folder")
+    report = Report()
+    with _said_plainly(store), alone(store), open_catalog(store) as catalog:
+        report.orphans = _sweep(store, catalog)
+        try:
+            for it in uncompacted(store, catalog.compacted()):
+                if is_sealed(it):
+                    _compact(store, it, catalog, now, memory, report)
+            for group in crowded(catalog.files(), merge_at):
+                merge(store, group, catalog, now, memory)
+                report.merged += 1
+        finally:
+            shutil.rmtree(store / STAGING, ignore_errors=True)
+        report.removed = _retire_journal(store, catalog, now - keep_journal_ns)
+        report.removed += _retire_replaced(store, catalog, now - keep_replaced_ns)
+    return report
+
+
+# --- one file of the journal -----------------------------------------------------------------------------------------
+
+
+def _compact(store: Path, it: JournalFile, catalog: Catalog, now: int, memory: str, report: Report) -> None:
+    with writers_lock(it.path.parent) as free:
+        if free or not it.newest:
+            fold(it.path)
+    try:
+        publication = _written(store, it, now, memory)
+    except Refused as error:
+        report.refused.append(f"{it.path} stays in the journal: {error}")
+        return
+    catalog.publish(publication)
+    report.files += 1
+    for file in publication.files:
+        report.rows[file.table] += file.rows
+
+
+def _written(store: Path, it: JournalFile, now: int, memory: str) -> Publication:
+    """Its rows are in the lake, but do not count there yet."""
+    with _refusing():
+        with closing(open_readonly(it.path)) as file:
+            counts = counts_of(file)
+            instruments: Instruments = file.execute("SELECT * FROM instruments ORDER BY id").fetchall()
+            unnumbered = [text for (text,) in file.execute("SELECT DISTINCT symbol FROM quarantine")]
+            coverage = list(covered(file))
+        last, committed_at = last_batch(it.path) or (it.first_batch - 1, 0)
+        with engine(store, memory) as duck:
+            prepare(duck)
+            prepare_file(duck, it.writer, instruments, unnumbered)
+            staged = _copied(store, it, duck, counts, last + 1 << POSITIONS)
+    files = put_in_place(store, staged, file_name(it.writer, it.first_batch), it.writer)
+    known = [StoredInstrument(venue, symbol, pair or symbol) for _, venue, symbol, pair in instruments]
+    return Publication(files, Compacted(it.writer, it.first_batch, last, committed_at, now), known, coverage)
+
+
+def _copied(
+    store: Path, it: JournalFile, duck: duckdb.DuckDBPyConnection, counts: Counter[str], end: int,
+) -> list[Staged]:
+    out: list[Staged] = []
+    number = count()
+
+    def run(table: str, select: str) -> int:
+        files = copy(duck, select, table, store / STAGING / f"{next(number)}" / table)
+        out.extend(files)
+        return sum(file.rows for file in files)
+
+    for table in LAKE:
+        rows = for_each_select(duck, it.path, table, end, counts[table], run)
+        if rows != counts[table]:
+            raise Refused(f"its batches tell of {counts[table]} rows of {table}, it has {rows}")
+    return out
+
+
+def counts_of(file: sqlite3.Connection) -> Counter[str]:
+    """Rows by table, as the batches of a journal file tell it."""
+    out = Counter[str]()
+    for (counts,) in file.execute("SELECT counts FROM batches"):
+        out.update(msgspec.json.decode(counts, type=dict[str, int]))
+    return out
+
+
+@contextmanager
+def _refusing() -> Iterator[None]:
+    """What is wrong with one file of the journal must not keep the others out of the lake."""
+    try:
+        yield
+    except (duckdb.DataError, duckdb.ProgrammingError) as error:
+        raise Refused(line(error)) from error
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):  # not the file: the disk
+            raise
+        raise Refused(line(error)) from error
+
+
+# --- what is no longer needed ----------------------------------------------------------------------------------------
+
+
+def _sweep(store: Path, catalog: Catalog) -> int:
+    """Removes what a killed compaction has left; returns how many files of the lake that were."""
+    shutil.rmtree(store / STAGING, ignore_errors=True)
+    found = orphans(store, catalog)
+    for path in found:
+        (store / path).unlink()
+        with suppress(OSError):  # others are in it
+            (store / path).parent.rmdir()
+    return len(found)
+
+
+def orphans(store: Path, catalog: Catalog) -> list[str]:
+    """Files of the lake that the catalog does not know."""
+    known = {it.path for it in catalog.files()}.union(catalog.replaced())
+    return sorted(lake_paths(store) - known)
+
+
+def _retire_journal(store: Path, catalog: Catalog, until: int) -> int:
+    """The newest file of a writer stays for good: it alone tells the writer's next batch number."""
+    newest = {it.path for it in journal_files(store) if it.newest}
+    removed = 0
+    for it in catalog.compacted():
+        path = store / "journal" / it.writer / f"{it.first_batch:012d}.db"
+        if it.compacted_at > until or path in newest or not path.exists():
+            continue
+        for suffix in ("", "-wal", "-shm"):
+            path.with_name(path.name + suffix).unlink(missing_ok=True)
+        removed += 1
+    return removed
+
+
+def _retire_replaced(store: Path, catalog: Catalog, until: int) -> int:
+    paths = catalog.replaced(until)
+    for path in paths:
+        (store / path).unlink(missing_ok=True)
+    if paths:
+        catalog.forget(paths)
+    return len(paths)
+
+
+# --- the rest of the world -------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def alone(store: Path) -> Iterator[None]:
+    """Raises UsageError if another compaction of the store is running."""
+    with (store / LOCK).open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise UsageError(f"{store} is being compacted already: let that one finish") from error
+        yield
+
+
+@contextmanager
+def _said_plainly(store: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, sqlite3.Error, duckdb.Error, adbc_driver_manager.Error) as error:
+        raise UsageError(f"{store / FOLDER} cannot be written: {line(error)}") from error
+
+
+def line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__

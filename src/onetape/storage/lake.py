@@ -1,0 +1,247 @@
+"""The lake: everything that a store holds, read while it is written and compacted."""
+from collections.abc import Callable, Iterator, Sequence
+from operator import itemgetter
+from pathlib import Path
+from tempfile import gettempdir
+from typing import Any, Self
+
+import duckdb
+import msgspec
+
+from onetape.model import BookSnapshot, Candle, Channel, Trade, decode
+from onetape.storage.catalog import StoredInstrument, TapeId
+from onetape.storage.inspection import status, verify
+from onetape.storage.moment import (
+    Moment,
+    consistently,
+    count_of,
+    coverage_of,
+    instruments_of,
+    look,
+    opened,
+    pairs_of,
+    proven_tapes,
+)
+from onetape.storage.parquet import scan
+from onetape.storage.rows import (
+    CANDLE_IN_JOURNAL,
+    CANDLE_IN_LAKE,
+    TRADE_IN_JOURNAL,
+    TRADE_IN_LAKE,
+    Placed,
+    Row,
+    StoredGap,
+    candles_of_journal,
+    candles_of_lake,
+    trades_of_journal,
+    trades_of_lake,
+)
+from onetape.storage.schema import CHANNELS
+from onetape.storage.selection import (
+    Codes,
+    Query,
+    Selection,
+    in_journal,
+    in_lake,
+    relevant,
+    sql_of,
+    wanted_of,
+    where_of,
+)
+from onetape.storage.tables import LAKE
+from onetape.storage.views import views
+from onetape.tape.coverage import Coverage
+
+__all__ = ["Lake", "Selection", "StoredGap", "StoredInstrument"]
+
+ALL = Selection()
+_GAP = "channel, after, before, from_time, to_time, state, cause, recovered, available_at"
+
+
+class Lake:
+    """Over the folder of a store; each answer is of the moment in which it was asked for."""
+
+    def __init__(self, store: Path) -> None:
+        self._store = store
+
+    def __enter__(self) -> Self:
+        """Raises UsageError: there is no store, or its schema is newer."""
+        look(self._store)
+        self._duck = duckdb.connect(config=_config())
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._duck.close()
+
+    # --- what there is ----------------------------------------------------------------------------------------------
+
+    def instruments(self) -> list[StoredInstrument]:
+        """Each once, under the pair that is known of it."""
+        return [StoredInstrument(*key, pair) for key, pair in sorted(self.pairs().items())]
+
+    def pairs(self) -> dict[tuple[str, str], str]:
+        """The pair of each venue and symbol; the symbol itself where nothing else is known."""
+        return consistently(self._store, pairs_of)
+
+    def coverage(self) -> dict[TapeId, Coverage]:
+        """Of each tape whose ids prove something: which of them are accounted for."""
+        return consistently(self._store, coverage_of)
+
+    def count(self, table: str) -> int:
+        """Rows of a table."""
+        assert table in LAKE
+        return consistently(self._store, lambda moment: count_of(moment, table))
+
+    # --- events -----------------------------------------------------------------------------------------------------
+
+    def trades(self, selection: Selection = ALL) -> list[Trade]:
+        """By exchange_time, those of one time as they were stored; each number with the digits of the wire."""
+        return consistently(self._store, lambda moment: self._trades(moment, selection))
+
+    def candles(
+        self, selection: Selection = ALL, interval: str | None = None, *, source: str = "trades",
+        as_of: int | None = None, latest: bool = True,
+    ) -> list[Candle]:
+        """By their ends, each in its latest revision; all revisions if not ``latest``.
+
+        ``as_of``: as they were known at that time, ns: nothing that was available later.
+        """
+        where = where_of(selection, "end", "end").also("source = ?", source)
+        if interval is not None:
+            where = where.also("interval = ?", interval)
+        if as_of is not None:
+            where = where.also("available_at <= ?", as_of)
+        rank = ("revision", "available_at") if latest else ()
+        query = Query("candles", where, "end", ("interval", "end"), rank)
+        found = consistently(self._store, lambda moment: self._candles(moment, selection, query))
+        if latest:
+            found = _best(
+                found, lambda it: (it.venue, it.symbol, it.interval, it.end), lambda it: (it.revision, it.available_at))
+        return _newest(found, selection.limit)
+
+    def gaps(self, selection: Selection = ALL) -> list[StoredGap]:
+        """Each in its latest state, by where it begins; those that touch the time of the selection."""
+        where = where_of(selection, "from_time", "to_time")
+        query = Query("gaps", where, "from_time", ("channel", "after", "before"), ("available_at",))
+        found = consistently(self._store, lambda moment: self._gaps(moment, selection, query))
+        found = _best(
+            found, lambda it: (it.venue, it.symbol, it.channel, it.after, it.before), lambda it: it.available_at)
+        return _newest(found, selection.limit)
+
+    def books(self, selection: Selection = ALL) -> list[BookSnapshot]:
+        """The last snapshot of each instrument, oldest first."""
+        where = where_of(selection, "exchange_time", "exchange_time")
+        query = Query("book_snapshots", where, "exchange_time", (), ("exchange_time", "received_time"))
+        of_books = msgspec.structs.replace(selection, channel=None)  # all are of one
+        found = consistently(self._store, lambda moment: self._books(moment, of_books, query))
+        found = _best(found, lambda it: (it.venue, it.symbol), lambda it: (it.exchange_time, it.received_time))
+        return _newest(found, selection.limit)
+
+    # --- as a whole -------------------------------------------------------------------------------------------------
+
+    def connect(self) -> duckdb.DuckDBPyConnection:
+        """A DuckDB with a view of each table, ``raw_trades`` and ``market_data``, as of now; the caller closes it.
+
+        Files that were merged away stay for an hour after: for longer work, connect again.
+        """
+        return consistently(self._store, lambda moment: views(moment, _config()))
+
+    def status(self) -> dict[str, Any]:
+        """For people: rows, bytes, files, writers, and what waits for compaction."""
+        return consistently(self._store, status)
+
+    def verify(self) -> list[str]:
+        """Everything that is wrong with the store, a line each; empty: it is sound."""
+        return verify(self._store, self.connect)
+
+    # --- of one moment ----------------------------------------------------------------------------------------------
+
+    def _trades(self, moment: Moment, selection: Selection) -> list[Trade]:
+        query = Query("trades", where_of(selection, "exchange_time", "exchange_time"), "exchange_time")
+        tail = list(_of_journal(moment, selection, query, TRADE_IN_JOURNAL))
+        proven = proven_tapes(moment) if tail else set(moment.coverage)
+        found = list(trades_of_lake(self._of_lake(moment, selection, query, TRADE_IN_LAKE), proven))
+        for writer, known, rows in tail:
+            found += trades_of_journal(rows, writer, known, proven)
+        return _newest(found, selection.limit)
+
+    def _candles(self, moment: Moment, selection: Selection, query: Query) -> list[Placed]:
+        found = list(candles_of_lake(self._of_lake(moment, selection, query, CANDLE_IN_LAKE)))
+        for writer, known, rows in _of_journal(moment, selection, query, CANDLE_IN_JOURNAL):
+            found += candles_of_journal(rows, writer, known)
+        return found
+
+    def _gaps(self, moment: Moment, selection: Selection, query: Query) -> list[Placed]:
+        rows = self._of_lake(moment, selection, query, f"from_time, writer, pos, venue, symbol, {_GAP}")
+        found: list[Placed] = [
+            ((time, writer, pos), StoredGap(venue, symbol, Channel(channel), *rest))
+            for time, writer, pos, venue, symbol, channel, *rest in rows
+        ]
+        for writer, known, tail in _of_journal(moment, selection, query, f"from_time, pos, instrument, {_GAP}"):
+            found += (
+                ((time, writer, pos), StoredGap(*known[instrument], CHANNELS[channel], *rest))
+                for time, pos, instrument, channel, *rest in tail
+            )
+        return found
+
+    def _books(self, moment: Moment, selection: Selection, query: Query) -> list[Placed]:
+        found: list[Placed] = []
+        found += (
+            ((time, writer, pos), decode(body))
+            for time, writer, pos, body in self._of_lake(moment, selection, query, "exchange_time, writer, pos, body")
+        )
+        for writer, _, tail in _of_journal(moment, selection, query, "exchange_time, pos, body"):
+            found += (((time, writer, pos), decode(body)) for time, pos, body in tail)
+        return found
+
+    def _of_lake(self, moment: Moment, selection: Selection, query: Query, select: str) -> Sequence[Row]:
+        files = [it for it in moment.lake if it.table == query.table]
+        files = relevant(files, selection, moment.instruments)
+        if not files:
+            return []
+        where = in_lake(query.where, selection)
+        sql = sql_of(query, select, scan(moment.store, files), ("venue", "symbol"), "writer, pos", where)
+        return self._duck.execute(sql, [*where.parameters, _limit(selection)]).fetchall()
+
+
+def _of_journal(
+    moment: Moment, selection: Selection, query: Query, select: str,
+) -> Iterator[tuple[str, Codes, list[Row]]]:
+    """For each file of the journal that has any: its writer, its instruments, the rows."""
+    for it in moment.journal:
+        with opened(it) as file:
+            known = instruments_of(file)
+            wanted = wanted_of(selection, known)
+            if not wanted:
+                continue
+            where = in_journal(query.where, selection, wanted, known)
+            sql = sql_of(query, select, query.table, ("instrument",), "pos", where)
+            rows: list[Row] = file.execute(sql, [*where.parameters, _limit(selection)]).fetchall()
+        if rows:
+            yield it.writer, known, rows
+
+
+def _limit(selection: Selection) -> int:
+    return (1 << 62) if selection.limit is None else selection.limit
+
+
+def _best(found: list[Placed], key: Callable[[Any], Any], rank: Callable[[Any], Any]) -> list[Placed]:
+    """Of those with the same key the one of the highest rank, of these the one that was stored last."""
+    best: dict[Any, Placed] = {}
+    for placed in sorted(found, key=lambda it: (rank(it[1]), it[0])):
+        best[key(placed[1])] = placed
+    return list(best.values())
+
+
+def _newest(found: list[Placed], limit: int | None) -> list[Any]:
+    """In order of their places, the last ``limit`` of them."""
+    ordered = [it for _, it in sorted(found, key=itemgetter(0))]
+    return ordered if limit is None else ordered[max(len(ordered) - limit, 0):]
+
+
+def _config() -> dict[str, str | bool | int | float | list[str]]:
+    """Nothing is fetched from anywhere; what memory does not hold goes to the system's temporary folder."""
+    return {
+        "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
+        "temp_directory": str(Path(gettempdir()) / "onetape-duckdb"),
+    }

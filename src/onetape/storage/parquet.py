@@ -1,0 +1,123 @@
+"""Parquet files of the lake: written aside, forced to the disk, and only then put where they are looked for."""
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+from urllib.parse import quote
+
+import duckdb
+from msgspec import Struct
+
+from onetape.storage.catalog import LakeFile
+from onetape.storage.tables import LAKE
+
+FOLDER = "lake"
+STAGING = f"{FOLDER}/.staging"
+ROW_GROUP = 122_880
+KEYS = "date, venue, pair"
+
+
+class Staged(Struct, frozen=True):
+    """A finished file that nobody looks for yet; ``folder`` is that of its partition within the table."""
+
+    path: Path
+    folder: Path
+    table: str
+    keys: dict[str, str]
+    rows: int
+    bytes: int
+    low: int
+    high: int
+
+
+@contextmanager
+def engine(store: Path, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB that takes no more memory than it is given, and spills into the store."""
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "memory_limit": memory, "temp_directory": str((store / STAGING / "spill").absolute()),
+        "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
+    }
+    with closing(duckdb.connect(config=config)) as duck:
+        yield duck
+
+
+def copy(duck: duckdb.DuckDBPyConnection, select: str, table: str, folder: Path) -> list[Staged]:
+    """Writes the rows of a SELECT into a new folder, a file or more for each partition."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    rows = duck.execute(
+        f"COPY ({select}) TO {literal(folder)} (FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({KEYS}), RETURN_STATS)"
+    ).fetchall()
+    out = []
+    for name, count, size, _, statistics, keys, *_ in rows:
+        low, high = (int(statistics[f'"{column}"'][end]) for column, end in _ends(table))
+        path = Path(name)
+        out.append(Staged(path, path.parent.relative_to(folder), table, keys, count, size, low, high))
+    return out
+
+
+def _ends(table: str) -> tuple[tuple[str, str], tuple[str, str]]:
+    of = LAKE[table]
+    return (of.low, "min"), (of.high, "max")
+
+
+def put_in_place(store: Path, staged: Sequence[Staged], name: str, writer: str) -> list[LakeFile]:
+    """Moves files to where they belong, under names that begin with ``name``, and forces all of it to the disk."""
+    out: list[LakeFile] = []
+    folders: set[Path] = set()
+    number = Counter[Path]()
+    for it in staged:
+        folder = Path(FOLDER, it.table, it.folder)
+        number[folder] += 1
+        again = f"-{number[folder]}" if number[folder] > 1 else ""
+        path = folder / f"{name}{again}.parquet"
+        (store / folder).mkdir(parents=True, exist_ok=True)
+        sync(it.path)
+        it.path.rename(store / path)
+        folders.update((folder, *folder.parents))
+        out.append(LakeFile(
+            str(path), it.table, it.keys["date"], it.keys["venue"], it.keys["pair"], writer, it.rows, it.bytes, it.low,
+            it.high,
+        ))
+    for folder in sorted(folders, reverse=True):  # the deepest first
+        sync(store / folder)
+    return out
+
+
+def sync(path: Path) -> None:
+    """Forces a file or a folder to the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def lake_paths(store: Path) -> set[str]:
+    """All Parquet files in the folders of the lake, as the catalog names them."""
+    staging = store / STAGING
+    return {
+        str(path.relative_to(store)) for path in (store / FOLDER).rglob("*.parquet")
+        if not path.is_relative_to(staging)
+    }
+
+
+def scan(store: Path, files: Sequence[LakeFile]) -> str:
+    """``read_parquet`` of these files, the keys of their folders as columns."""
+    listed = ", ".join(literal(_no_glob((store / it.path).absolute())) for it in files)
+    types = "{'date': 'DATE', 'venue': 'VARCHAR', 'pair': 'VARCHAR'}"  # else a pair named 1 would come back as a number
+    return f"read_parquet([{listed}], hive_partitioning = true, hive_types = {types})"
+
+
+def _no_glob(path: Path) -> str:
+    return "".join(f"[{it}]" if it in "*?[" else it for it in str(path))
+
+
+def literal(text: object) -> str:
+    """As a string of SQL."""
+    return "'" + str(text).replace("'", "''") + "'"
+
+
+def file_name(writer: str, first_batch: int) -> str:
+    """Of the files that a file of the journal becomes."""
+    return f"{quote(writer, safe='')}-{first_batch:012d}"

@@ -1,0 +1,73 @@
+"""Which files of the journal will never be written again."""
+import fcntl
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+
+from msgspec import Struct
+
+from onetape.storage.catalog import Compacted
+from onetape.storage.journal import files, open_readonly, writers
+
+
+class JournalFile(Struct, frozen=True):
+    path: Path
+    writer: str
+    first_batch: int
+    newest: bool
+    """Of its writer: it may still be written."""
+
+
+def journal_files(store: Path) -> list[JournalFile]:
+    """Of all writers, those of each in the order of their batches."""
+    return [
+        JournalFile(path, folder.name, int(path.stem), path == paths[-1])
+        for folder in writers(store) for paths in [files(folder)] for path in paths if path.stem.isdecimal()
+    ]
+
+
+def uncompacted(store: Path, compacted: list[Compacted]) -> list[JournalFile]:
+    """Those whose rows are to be read from the journal."""
+    done = {(it.writer, it.first_batch) for it in compacted}
+    return [it for it in journal_files(store) if (it.writer, it.first_batch) not in done]
+
+
+def is_sealed(it: JournalFile) -> bool:
+    """Has batches, and no writer that may add one.
+
+    A free lock is enough, it need not stay ours: a writer that starts now begins a file of its own after the last
+    batch. Only to an empty file would it go on writing: that one is never sealed.
+    """
+    if not it.newest:
+        return True
+    with writers_lock(it.path.parent) as free:
+        pass
+    return free and last_batch(it.path) is not None
+
+
+@contextmanager
+def writers_lock(folder: Path) -> Iterator[bool]:
+    """True within which no writer of the folder runs or starts; False: one is running."""
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
+
+
+def last_batch(path: Path) -> tuple[int, int] | None:
+    """The highest batch and its commit time, ns; None if the file has none."""
+    with closing(open_readonly(path)) as file:
+        row = file.execute("SELECT batch, committed_at FROM batches ORDER BY batch DESC LIMIT 1").fetchone()
+    return None if row is None else (int(row[0]), int(row[1]))
+
+
+def fold(path: Path) -> None:
+    """Brings the write-ahead log of a killed writer into the file; where a reader is in the way, it stays beside."""
+    if not path.with_name(f"{path.name}-wal").exists():
+        return
+    with closing(sqlite3.connect(path, isolation_level=None, timeout=0)) as file, suppress(sqlite3.OperationalError):
+        file.execute("PRAGMA journal_mode=DELETE")

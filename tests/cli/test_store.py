@@ -1,0 +1,215 @@
+"""The commands over a store, as a person or a script meets them."""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMAND = Path(sys.executable).with_name("onetape")
+START = 1_723_118_400_000  # ms: 2024-08-08T12:00:00Z, a whole minute
+
+
+def onetape(*arguments, **rest):
+    environment = os.environ | {"COLUMNS": "200", "NO_COLOR": "1", "PYTHONUTF8": "1"}
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)], capture_output=True, text=True, check=False, timeout=120, env=environment,
+        **rest,
+    )
+
+
+def good(*arguments, **rest):
+    done = onetape(*arguments, **rest)
+    assert (done.returncode, done.stderr) == (0, ""), done
+    return done.stdout
+
+
+def refusal(*arguments):
+    done = onetape(*arguments)
+    assert (done.returncode, done.stdout) == (2, ""), done
+    assert done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
+
+
+def trade(number, at, price="100.10", size="0.50", symbol="ETHUSDT"):
+    """``at``: seconds after START."""
+    return json.dumps({"stream": f"{symbol.lower()}@trade", "data": {
+        "e": "trade", "E": 1, "s": symbol, "t": number, "p": price, "q": size, "T": START + at * 1_000, "m": False,
+    }}, separators=(",", ":"))
+
+
+@pytest.fixture
+def recording(tmp_path):
+    """Trades over three minutes, one of them impossible; of the ids 1 to 6 the fifth never came."""
+    frames = [
+        (0, trade(1, 0)), (30, trade(2, 30, "101.00")), (61, trade(3, 61, "99.9", "2")), (62, trade(4, 62, "0")),
+        (90, trade(6, 90, "100.5")), (95, trade(6, 90, "100.5")), (130, trade(7, 130)),
+    ]
+    path = tmp_path / "spot.jsonl"
+    path.write_text("".join(f"{frame}\n" for _, frame in frames))
+    (tmp_path / "spot.recv_ns.txt").write_text("".join(f"{START + at * 1_000}000000\n" for at, _ in frames))
+    return path
+
+
+@pytest.fixture
+def store(recording, tmp_path):
+    good("replay", recording, "--venue", "binance", "--store", tmp_path / "data")
+    return tmp_path / "data"
+
+
+def rows(*arguments):
+    return json.loads(good(*arguments, "--json"))
+
+
+def test_trades_come_out_once_with_the_digits_of_the_wire(store):
+    found = rows("trades", "--store", store)
+    assert [(it["id"], it["price"], it["size"]) for it in found] == [
+        ("1", "100.10", "0.50"), ("2", "101.00", "0.50"), ("3", "99.9", "2"), ("6", "100.5", "0.50"),
+        ("7", "100.10", "0.50"),
+    ]
+    assert found[0] == {
+        "venue": "binance", "pair": "ETHUSDT", "symbol": "ETHUSDT", "channel": "trades", "id": "1", "first_id": None,
+        "last_id": None, "price": "100.10", "size": "0.50", "side": "buy", "exchange_time": f"{START}000000",
+        "received_time": f"{START}000000", "available_at": f"{START}000000", "source": "live", "flags": [],
+    }
+
+
+def test_the_same_recording_again_adds_nothing(store, recording):
+    before = {command: rows(*command, "--store", store) for command in (("trades",), ("candles", "show"), ("gaps",))}
+    text = good("replay", recording, "--venue", "binance", "--store", store)
+    assert "new in the store: nothing" in text
+    good("storage", "compact", "--store", store)
+    assert json.loads(good("replay", recording, "--venue", "binance", "--store", store, "--json"))["stored"] == {}
+    assert before == {command: rows(*command, "--store", store) for command in before}
+
+
+@pytest.mark.parametrize("pair", ["ETH-USDT", "ETHUSDT"])
+def test_candles_are_labelled_by_their_end_and_say_what_they_are(store, pair):
+    for _ in range(2):
+        found = rows("candles", "show", "--store", store, "--venue", "binance", "--pair", pair, "--interval", "1m")
+        assert [int(it["end"]) // 10**6 - START for it in found] == [60_000, 120_000, 180_000]
+        assert [(it["open"], it["high"], it["low"], it["close"]) for it in found] == [
+            ("100.1", "101", "100.1", "101"), ("99.9", "100.5", "99.9", "100.5"), ("100.1", "100.1", "100.1", "100.1"),
+        ]
+        assert [(it["volume"], it["trades"]) for it in found] == [("1", "2"), ("2.5", "2"), ("0.5", "1")]
+        assert [(it["final"], it["complete"]) for it in found] == [(True, True), (True, False), (False, True)]
+        good("storage", "compact", "--store", store)
+
+
+def test_a_gap_is_listed_with_its_state(store):
+    (gap,) = rows("gaps", "--store", store)
+    assert (gap["after"], gap["before"], gap["state"], gap["recovered"]) == ("4", "6", "open", "0")
+    assert (gap["from_time"], gap["to_time"]) == (f"{START + 62_000}000000", f"{START + 90_000}000000")
+
+
+def test_limit_start_and_end(store):
+    def ids(*arguments):
+        return [it["id"] for it in rows("trades", "--store", store, *arguments)]
+    assert ids("--limit", "2") == ["6", "7"]
+    assert ids("--start", "2024-08-08T12:00:30Z", "--end", "2024-08-08T12:01:01Z") == ["2"]
+    assert ids("--start", f"{START // 1000 + 61}") == ["3", "6", "7"]
+    assert ids("--start", f"{START + 61_000}", "--end", "2024-08-08T14:01:30+02:00") == ["3"]
+    assert ids("--end", "2024-08-08") == []
+
+
+def test_books_of_the_built_in_session_and_their_pairs(tmp_path):
+    good("run", "--speed", "100", "--store", tmp_path / "demo")
+    found = rows("books", "--store", tmp_path / "demo", "--venue", "kraken")
+    assert {it["pair"] for it in found} == {"BTC-USD", "ETH-USD", "SOL-USD"}
+    for it in found:
+        assert float(it["bids"][0][0]) < float(it["asks"][0][0])
+    (one,) = rows("books", "--store", tmp_path / "demo", "--venue", "kraken", "--pair", "BTC-USD")
+    assert one["symbol"] == "BTC/USD"
+    again = good("run", "--speed", "100", "--store", tmp_path / "demo")
+    assert "nothing is new in it" in again
+    assert "BTC-USD" in good("candles", "show", "--store", tmp_path / "demo")
+
+
+def test_for_people_there_are_tables(store):
+    text = good("trades", "--store", store, "--limit", "1")
+    assert "2024-08-08 12:02:10.000Z" in text
+    assert "100.10" in text
+    text = good("candles", "show", "--store", store, "--pair", "ETH-USDT")
+    assert "provisional" in text
+    assert "incomplete" in text
+    assert "open" in good("gaps", "--store", store)
+
+
+def test_the_state_of_a_store_and_its_upkeep(store):
+    before = {it["table"]: it for it in rows("storage", "status", "--store", store)}
+    assert (before["trades"]["journal"], before["trades"]["lake"]) == ("5", "0")
+    done = rows("storage", "compact", "--store", store)
+    assert {it["table"]: it["rows"] for it in done}["trades"] == "5"
+    after = {it["table"]: it for it in rows("storage", "status", "--store", store)}
+    assert (after["trades"]["journal"], after["trades"]["lake"]) == ("0", "5")
+    assert rows("storage", "verify", "--store", store) == []
+    assert "sound" in good("storage", "verify", "--store", store)
+
+
+def test_what_verify_finds_is_told_and_ends_with_1(store):
+    good("storage", "compact", "--store", store)
+    next((store / "lake/trades").rglob("*.parquet")).unlink()
+    done = onetape("storage", "verify", "--store", store)
+    assert done.returncode == 1
+    assert ".parquet" in done.stdout
+
+
+@pytest.mark.parametrize("command", [
+    ("trades",), ("candles", "show"), ("books",), ("gaps",), ("storage", "status"), ("storage", "compact"),
+    ("storage", "verify"),
+])
+def test_a_store_that_is_none_is_one_line(tmp_path, command):
+    assert "no store" in refusal(*command, "--store", tmp_path / "nothing")
+
+
+def test_an_unknown_pair_is_refused_with_the_nearest(store):
+    assert "ETHUSDT" in refusal("trades", "--store", store, "--pair", "ETH-USD")
+    assert "did you mean 'binance'" in refusal("trades", "--store", store, "--venue", "binanse")
+
+
+@pytest.mark.parametrize("time", ["yesterday", "", "1", "2024-13-01", "9" * 400])
+def test_a_time_that_is_none_is_refused(store, time):
+    assert "--start must be a date" in refusal("trades", "--store", store, "--start", time)
+
+
+@pytest.mark.parametrize("pair", ["'; DROP TABLE trades; --", "%", "../../etc", "\x00", "a" * 5_000])
+def test_hostile_names_are_only_unknown(store, pair):
+    if "\x00" in pair:
+        pytest.skip("no program can be given this argument")
+    assert "no pair" in refusal("trades", "--store", store, f"--pair={pair}")
+
+
+def test_an_unknown_interval_is_refused_with_those_there_are(store):
+    line = refusal("candles", "show", "--store", store, "--interval", "7y")
+    assert "1m" in line
+
+
+def test_a_second_writer_is_one_line(store, recording, tmp_path):
+    code = (
+        "import sys; from pathlib import Path; from onetape.storage.journal import Journal\n"
+        "with Journal(Path(sys.argv[1])): print('locked', flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code, store], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+    ) as other:
+        assert other.stdout.readline() == "locked\n"
+        assert "another writer" in refusal("replay", recording, "--venue", "binance", "--store", store)
+        other.stdin.close()
+
+
+def test_a_store_that_cannot_be_written_is_one_line(recording, tmp_path):
+    (tmp_path / "file").write_text("")
+    assert "cannot be written" in refusal("replay", recording, "--venue", "binance", "--store", tmp_path / "file")
+
+
+def test_a_full_disk_is_one_line_and_what_was_committed_stays(recording, tmp_path):
+    limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "--", COMMAND]
+    done = subprocess.run(
+        [*limited, "run", "--speed", "100", "--store", tmp_path / "x"], capture_output=True, text=True, check=False,
+        timeout=120, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1
+    assert "cannot be written" in done.stderr
+    assert rows("storage", "verify", "--store", tmp_path / "x") == []
