@@ -43,8 +43,8 @@ T0 = 1_760_000_000_000_000_000
 NOW = T0 + DAY
 BTC, ETH = InstrumentId("binance", "BTCUSDT"), InstrumentId("binance", "ETHUSDT")
 HOSTILE = [
-    "'; DROP TABLE trades; --", "%", "%41", "/../x", "..", "a/b:c", "x*[y]?", "=", "ü€😀", "a\nb", "", " ", "NULL", "007",
-    'q"q', "\\", "__HIVE_DEFAULT_PARTITION__", "x" * 300, "é" * 100, "$1", "{}", "pair=x",
+    "'; DROP TABLE trades; --", "%", "%41", "/../x", "..", "a/b:c", "x*[y]?", "=", "ü€😀", "a\nb", "", " ", "NULL",
+    "007", 'q"q', "\\", "__HIVE_DEFAULT_PARTITION__", "x" * 300, "é" * 100, "$1", "{}", "pair=x",
 ]
 
 
@@ -112,10 +112,10 @@ def in_every_state(folder, files, read, pairs=None):
     store_of(folder, *files[:half], pairs=pairs)
     out = []
     with Lake(folder) as lake:
-        compact(folder, NOW)
+        assert compact(folder, NOW).refused == []
         store_of(folder, *files[half:], pairs=pairs)
         out.append(read(lake))
-        compact(folder, NOW)
+        assert compact(folder, NOW).refused == []
         out.append(read(lake))
     with TemporaryDirectory() as other:
         store_of(Path(other), *files, pairs=pairs)
@@ -349,7 +349,7 @@ def everything(lake):
 
 def test_sql_sees_the_same_rows_wherever_they_are(tmp_path):
     files = [
-        [trade(n), trade(n + 10, price="9" * 22 + ".5"), candle(T0, revision=n), snapshot(T0 + n), gap(T0 + n),
+        [trade(n), trade(n + 10, price="9" * 20 + ".5"), candle(T0, revision=n), snapshot(T0 + n), gap(T0 + n),
          Covered(*BTC, Channel.TRADES, n, n, T0, T0), *others()]
         for n in range(4)
     ]
@@ -363,7 +363,8 @@ def test_sql_sees_the_same_rows_wherever_they_are(tmp_path):
 
 def test_the_views_speak_the_outward_words(tmp_path):
     provisional = candle(T0 + MINUTE, final=False)
-    store_of(tmp_path, [trade(1, price="1.10"), candle(T0), candle(T0, revision=1), provisional], pairs={BTC: "BTC-USDT"})
+    records = [trade(1, price="1.10"), candle(T0), candle(T0, revision=1), provisional]
+    store_of(tmp_path, records, pairs={BTC: "BTC-USDT"})
     for _ in range(2):
         with Lake(tmp_path) as lake, closing(lake.connect()) as duck:
             sql = "SELECT exchange, symbol, pair, id, price, size, side, epoch_ns(timestamp) FROM raw_trades"

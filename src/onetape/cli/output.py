@@ -1,5 +1,5 @@
 """Prints tables for people and JSON for programs."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -21,8 +21,11 @@ def print_json(value: Any) -> None:
     print(msgspec.json.encode(value).decode(), flush=True)
 
 
-def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Columns are the keys of the first row; lists are joined, numbers stand to the right."""
+def print_table(rows: Sequence[Mapping[str, Any]], *, right: Collection[str] = (), spare: Sequence[str] = ()) -> None:
+    """Columns are the keys of the first row; lists are joined, numbers and ``right`` ones stand to the right.
+
+    Where they do not fit, ``spare`` columns are left out, the first ones first; what is then still too wide is folded.
+    """
     from rich.console import Console
     from rich.table import Table
 
@@ -30,13 +33,19 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     if not rows:
         console.print("nothing")
         return
+    texts = {key: [_text(row[key]) for row in rows] for key in rows[0]}
+    widths = {key: max(len(key), *map(len, column)) for key, column in texts.items()}
+    for key in spare:
+        if sum(widths.values()) + 2 * len(widths) - 2 > console.width:
+            widths.pop(key, None)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for key, value in rows[0].items():
-        number = isinstance(value, int) and not isinstance(value, bool)
+    for key in widths:
+        value = rows[0][key]
+        number = key in right or (isinstance(value, int) and not isinstance(value, bool))
         justify: JustifyMethod = "right" if number else "left"
-        table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=not table.columns)
-    for row in rows:
-        table.add_row(*(_text(it) for it in row.values()))
+        table.add_column(key.replace("_", " "), justify=justify, overflow="fold", no_wrap=not table.columns or number)
+    for texts_of_row in zip(*(texts[key] for key in widths), strict=True):
+        table.add_row(*texts_of_row)
     console.print(table)
 
 

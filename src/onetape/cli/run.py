@@ -61,7 +61,7 @@ def run(
     console = Console()
     with Keeper(store, pair_of=player.pair, book_of=player.book, tape_of=player.tape, repeats=True) as keeper:
         board = Board(player, keeper, console.width)
-        console.print("Playing the built-in session: seven feeds, invented prices, the venues' own protocols.")
+        console.print("Playing the built-in session: seven feeds, real protocols, invented prices.")
         try:
             _play(board, _paced(player, speed, duration), console)
         finally:
@@ -168,8 +168,8 @@ class Board:
         for session in self._player.sessions.values():
             for id in (sync.id for sync in session.books.values()):
                 if (it := self._candle(id)) is not None:
-                    prices = (f"{price:f}" for price in (it.open, it.high, it.low, it.close, it.volume))
-                    table.add_row(id.venue, self._player.pair(id) or id.symbol, *prices)
+                    prices = (f"{price:f}" for price in (it.open, it.high, it.low, it.close))
+                    table.add_row(id.venue, self._player.pair(id) or id.symbol, *prices, f"{it.volume:.2f}")
         return table
 
     def _candle(self, id: "InstrumentId") -> "Candle | None":
@@ -179,7 +179,7 @@ class Board:
     def kept(self, store: Path) -> str:
         new = self._keeper.journal.counters
         rows = f"{new['trades']} trades and {new['candles']} candles are new" if new["trades"] else "nothing is new"
-        return f"Kept in {store}, {rows} in it: onetape trades --store {store}, onetape candles show --store {store}"
+        return f"Kept in {store}: {rows} in it.\nLook at it: onetape trades --store {store}"
 
     def line(self) -> str:
         return f"{self._frames} frames, {self._states()}, {self._trades.total()} trades"

@@ -21,6 +21,15 @@ ROWS = 20  # shown to a person who names no limit
 DEFAULT = Path("data")
 Row = dict[str, Any]
 
+_RIGHT = frozenset({
+    "price", "size", "open", "high", "low", "close", "volume", "trades", "bid", "bid size", "ask", "ask size", "levels",
+    "recovered",
+})
+_SPARE = (
+    "flags", "verification", "levels", "to", "trades", "id", "recovered", "volume", "bid size", "ask size", "high", "low",
+)
+"""Left out of a narrow terminal, the first ones first; before them what is the same in all rows."""
+
 candles = typer.Typer(no_args_is_help=True, help="Candles of a store.")
 app.add_typer(candles, name="candles")
 
@@ -130,7 +139,9 @@ def _list(
         print_json([row for row, _ in rows])
         return
     shown = rows if limit else rows[-ROWS:]
-    print_table([{key: both[1].get(key, both[0].get(key, "")) for key in columns} for both in shown])
+    cells = [{key: both[1].get(key, both[0].get(key, "")) for key in columns} for both in shown]
+    alike = [key for key in ("venue", "pair") if len({row.get(key) for row in cells}) == 1]
+    print_table(cells, right=_RIGHT, spare=(*alike, *_SPARE))
     if len(shown) < len(rows):
         print(f"the newest {ROWS}; --limit N shows more, --json all")
 
@@ -165,7 +176,7 @@ def _candles(lake: "Lake", selection: "Selection", interval: str, source: str) -
             "final": it.final, "source": it.source,
         }
         state = "provisional" if not it.final else "complete" if it.complete else "incomplete"
-        yield row, {"time": _clock(it.end), "state": state}
+        yield row, {"time": f"{_clock(it.end)[:19]}Z", "state": state}
 
 
 def _books(lake: "Lake", selection: "Selection") -> Iterable[tuple[Row, Row]]:

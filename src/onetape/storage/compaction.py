@@ -134,9 +134,10 @@ def _copied(
 ) -> list[Staged]:
     out: list[Staged] = []
     number = count()
+    folder = store / STAGING / file_name(it.writer, it.first_batch)
 
     def run(table: str, select: str) -> int:
-        files = copy(duck, select, table, store / STAGING / f"{next(number)}" / table)
+        files = copy(duck, select, table, folder / f"{next(number)}")
         out.extend(files)
         return sum(file.rows for file in files)
 
@@ -160,7 +161,7 @@ def _refusing() -> Iterator[None]:
     """What is wrong with one file of the journal must not keep the others out of the lake."""
     try:
         yield
-    except (duckdb.DataError, duckdb.ProgrammingError) as error:
+    except (duckdb.DataError, duckdb.InvalidInputException) as error:
         raise Refused(line(error)) from error
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # not the file: the disk

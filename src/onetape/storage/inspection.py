@@ -64,7 +64,8 @@ def verify(store: Path, connect: Callable[[], duckdb.DuckDBPyConnection]) -> lis
         return problems
     moment = look(store)
     damaged = [text for it in journal_files(store) for text in _of_journal_file(it)]
-    unreadable = [text for it in moment.lake for text in _of_lake_file(store, it)]
+    with closing(duckdb.connect()) as duck:
+        unreadable = [text for it in moment.lake for text in _of_lake_file(duck, store, it)]
     problems += [*damaged, *_of_writers(store, moment.compacted), *unreadable, *_of_folders(store)]
     if not damaged and not unreadable:  # else these would only say it again
         try:
@@ -136,15 +137,14 @@ def _of_writers(store: Path, compacted: Sequence[Compacted]) -> Iterator[str]:
             expected = last_of + 1
 
 
-def _of_lake_file(store: Path, it: LakeFile) -> Iterator[str]:
+def _of_lake_file(duck: duckdb.DuckDBPyConnection, store: Path, it: LakeFile) -> Iterator[str]:
     """There, readable to its last column, with as many rows as the catalog says."""
     if not (store / it.path).exists():
         yield f"{it.path}: the catalog has it, the disk does not"
         return
     try:
-        with closing(duckdb.connect()) as duck:
-            sql = f"SELECT count(*), bit_xor(hash(it)) FROM {scan(store, [it])} AS it"  # noqa: S608
-            (rows, _) = duck.execute(sql).fetchone() or (0, 0)
+        sql = f"SELECT count(*), bit_xor(hash(it)) FROM {scan(store, [it])} AS it"  # noqa: S608
+        (rows, _) = duck.execute(sql).fetchone() or (0, 0)
     except duckdb.Error as error:
         yield f"{it.path}: {line(error)}"
         return

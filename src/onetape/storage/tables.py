@@ -174,15 +174,17 @@ def prepare(duck: duckdb.DuckDBPyConnection) -> None:
             CASE WHEN digits(t) <= 18 AND length(split_part(t, '.', 1)) <= 20 THEN try_cast(t AS DECIMAL(38,18)) END;
         CREATE MACRO exactly(t) AS
             CASE WHEN t = '' THEN NULL ELSE coalesce(fitting(t), error('DECIMAL(38,18) does not hold ' || t)) END;
+        CREATE MACRO padded(m, scale) AS lpad(m, greatest(length(m)::INTEGER, scale + 1), '0');
         CREATE MACRO pointed(m, scale) AS CASE WHEN scale = 0 THEN m ELSE
-            lpad(left(m, -scale), greatest(length(m) - scale, 1), '0') || '.' || lpad(right(m, scale), scale, '0') END;
+            left(padded(m, scale), -scale) || '.' || right(padded(m, scale), scale) END;
     """)
 
 
 def prepare_trades(duck: duckdb.DuckDBPyConnection, *, wide: bool) -> None:
     """How a mantissa becomes a decimal: an integer by an exact product, a text by text."""
-    product = "coalesce((m::DECIMAL(19,0) * getvariable('units')[scale + 1])::DECIMAL(38,18), error('DECIMAL(38,18) does not hold ' || m || 'e-' || scale))"
-    sql = "exactly(pointed(m, scale::INTEGER))" if wide else product
+    sql = "exactly(pointed(m, scale::INTEGER))" if wide else """coalesce(
+        (m::DECIMAL(19,0) * getvariable('units')[scale + 1])::DECIMAL(38,18),
+        error('DECIMAL(38,18) does not hold ' || m || 'e-' || scale))"""
     duck.execute(f"CREATE OR REPLACE MACRO decimal_of(m, scale) AS {sql}")
 
 
