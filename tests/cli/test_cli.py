@@ -407,15 +407,15 @@ def test_wrong_usage_is_one_line(arguments):
 # --- run ------------------------------------------------------------------------------------------------------------
 
 
-def test_run_without_a_terminal_ends_with_21_live_books_and_nothing_quarantined():
-    lines = good("run", "--speed", "50").splitlines()
+def test_run_without_a_terminal_ends_with_21_live_books_and_nothing_quarantined(tmp_path):
+    lines = good("run", "--speed", "50", "--store", tmp_path).splitlines()[:-2]  # behind it, where it is kept
     assert "books 21 live" in lines[-1]
     assert "0 frames quarantined" in lines[-1]
     assert sum(" live " in it for it in lines if " frames, " not in it) == 21
 
 
-def test_run_may_be_stopped_before_its_end():
-    assert "books" in good("run", "--speed", "1", "--duration", "0.3").splitlines()[-1]
+def test_run_may_be_stopped_before_its_end(tmp_path):
+    assert "books" in good("run", "--speed", "1", "--duration", "0.3", "--store", tmp_path).splitlines()[-3]
 
 
 def test_the_built_in_session_has_no_gap():
@@ -433,12 +433,13 @@ def test_the_built_in_session_has_no_gap():
     ["replay", demo.SESSION], ["replay", demo.SESSION, "--json"], ["replay", demo.SESSION, "--hash"],
     ["run", "--speed", "100"],
 ])
-def test_a_closed_pipe_is_no_traceback(arguments):
+def test_a_closed_pipe_is_no_traceback(arguments, tmp_path):
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "wb") as out:
         done = subprocess.run(
             [COMMAND, *map(str, arguments)], stdout=out, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
+            cwd=tmp_path,
         )
     assert done.stderr == ""
     assert done.returncode in (0, 1)

@@ -97,6 +97,15 @@ def test_candles_are_labelled_by_their_end_and_say_what_they_are(store, pair):
         good("storage", "compact", "--store", store)
 
 
+def test_candles_of_a_time_lie_wholly_within_it(store):
+    def ends(start, end):
+        found = rows("candles", "show", "--store", store, "--start", start, "--end", end)
+        return [int(it["end"]) // 10**6 - START for it in found]
+    assert ends("2024-08-08T12:00", "2024-08-08T12:03") == [60_000, 120_000, 180_000]
+    assert ends("2024-08-08T12:01", "2024-08-08T12:02") == [120_000]
+    assert ends("2024-08-08T12:00:01", "2024-08-08T12:01:59") == []
+
+
 def test_a_gap_is_listed_with_its_state(store):
     (gap,) = rows("gaps", "--store", store)
     assert (gap["after"], gap["before"], gap["state"], gap["recovered"]) == ("4", "6", "open", "0")

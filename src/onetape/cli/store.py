@@ -26,7 +26,8 @@ _RIGHT = frozenset({
     "recovered",
 })
 _SPARE = (
-    "flags", "verification", "levels", "to", "trades", "id", "recovered", "volume", "bid size", "ask size", "high", "low",
+    "flags", "verification", "levels", "to", "trades", "id", "recovered", "volume", "bid size", "ask size", "high",
+    "low",
 )
 """Left out of a narrow terminal, the first ones first; before them what is the same in all rows."""
 
@@ -75,7 +76,8 @@ def show(
 ) -> None:
     """List candles, oldest first, each labelled by its END, in its latest revision.
 
-    What is still running when the store ends is shown too, as provisional.
+    --start and --end give those that lie wholly between them. What is still running when the store ends is shown too,
+    as provisional.
 
     Examples:
 
@@ -161,6 +163,7 @@ def _candles(lake: "Lake", selection: "Selection", interval: str, source: str) -
     from onetape.candles.builder import INTERVALS
     from onetape.storage.restore import running
 
+    selection = _within(selection)
     found = lake.candles(selection, interval, source=source)
     if not found and interval not in INTERVALS:
         raise UsageError(f"there are no candles of {interval[:20]!r}: there is {', '.join(INTERVALS)}")
@@ -177,6 +180,16 @@ def _candles(lake: "Lake", selection: "Selection", interval: str, source: str) -
         }
         state = "provisional" if not it.final else "complete" if it.complete else "incomplete"
         yield row, {"time": f"{_clock(it.end)[:19]}Z", "state": state}
+
+
+def _within(selection: "Selection") -> "Selection":
+    """Candles that lie wholly between the two times: their ends are behind the one, and no later than the other."""
+    from msgspec import structs
+
+    start, end = selection.start, selection.end
+    return structs.replace(
+        selection, start=None if start is None else start + 1, end=None if end is None else end + 1,
+    )
 
 
 def _books(lake: "Lake", selection: "Selection") -> Iterable[tuple[Row, Row]]:

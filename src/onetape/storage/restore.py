@@ -89,7 +89,7 @@ def running(lake: Lake, selection: Selection, interval: str) -> list[Candle]:
         built = build(trades, interval, now, until=_NEVER, covered_since=_since(coverage), gaps=_holes(coverage))
         out += (structs.replace(candle, final=False) for candle in built)
     since, until = selection.start, selection.end
-    return [it for it in out if (since is None or it.start >= since) and (until is None or it.end <= until)]
+    return [it for it in out if (since is None or it.end >= since) and (until is None or it.end < until)]
 
 
 def _revisions(built: Iterable[Candle], stored: dict[int, Candle], *, proven: bool) -> Iterator[Candle]:
