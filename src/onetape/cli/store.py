@@ -163,6 +163,7 @@ def _candles(lake: "Lake", selection: "Selection", interval: str, source: str) -
     from onetape.candles.builder import INTERVALS
     from onetape.storage.restore import running
 
+    since = selection.start or 0
     selection = _within(selection)
     found = lake.candles(selection, interval, source=source)
     if not found and interval not in INTERVALS:
@@ -170,6 +171,7 @@ def _candles(lake: "Lake", selection: "Selection", interval: str, source: str) -
     if source == "trades":
         found = sorted([*found, *running(lake, selection, interval)], key=lambda it: it.end)
     pairs = lake.pairs()
+    found = [it for it in found if it.start >= since]
     for it in found[-selection.limit:] if selection.limit else found:
         values = {name: _number(getattr(it, name)) for name in (
             "open", "high", "low", "close", "volume", "quote_volume", "vwap", "trades", "taker_buy_volume", "revision",
@@ -183,7 +185,7 @@ def _candles(lake: "Lake", selection: "Selection", interval: str, source: str) -
 
 
 def _within(selection: "Selection") -> "Selection":
-    """Candles that lie wholly between the two times: their ends are behind the one, and no later than the other."""
+    """Candles whose ends are behind the one time, and no later than the other."""
     from msgspec import structs
 
     start, end = selection.start, selection.end
