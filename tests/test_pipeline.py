@@ -3,6 +3,7 @@ from decimal import Decimal as D
 
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec import structs
 
 from onetape.book.order_book import OrderBook, Window
 from onetape.book.sync import BookSync
@@ -27,7 +28,9 @@ from onetape.model import (
     TrustState,
 )
 from onetape.pipeline import Pipeline, Policy
-from onetape.tape.coverage import Covered
+from onetape.tape.coverage import Covered, Interval
+from onetape.tape.history import History
+from onetape.tape.ledger import LedgerState
 from onetape.venues import spec
 
 SHORT = Policy(intervals=("1s", "1m"))
@@ -164,7 +167,8 @@ def test_where_ids_prove_nothing_a_lost_connection_is_a_gap_at_the_next_new_trad
         venue="bybit", symbol="BTCUSDT", exchange_time=START, received_time=START + 2, available_at=START + 2,
         channel=Channel.TRADES, state=TrustState.DOWN, since=START, reason="1006",
     )
-    kept = Kept().give(trade(1, at=1, **of), down, trade(1, at=1, now=3, **of), trade(2, at=SECOND, **of)).finish()
+    kept = Kept().give(trade(0, **of), trade(1, at=1, **of), down, trade(0, now=3, **of), trade(2, at=SECOND, **of))
+    kept.finish()
     (gap,) = kept.of(GapOpened)
     assert (gap.after, gap.before, gap.from_time, gap.to_time) == ("1", "2", START + 1, START + SECOND)
     assert gap.cause == "1006; ids cannot tell what was missed"
@@ -239,6 +243,56 @@ def test_quotes_are_kept_unless_the_policy_says_no():
     for quotes in (True, False):
         kept = Kept(Policy(quotes=quotes)).give(quote).finish()
         assert (kept.of(Quote), kept.published) == ([quote] if quotes else [], [quote])
+
+
+def test_at_the_end_what_is_missing_is_a_gap():
+    kept = Kept().give(trade(1), trade(5)).finish(START + 1)
+    (gap,) = kept.of(GapOpened)
+    assert (gap.after, gap.before, gap.available_at) == ("1", "5", START + 1)
+
+
+def test_a_refused_trade_does_not_carry_its_absurd_time_into_a_gap():
+    kept = Kept().give(trade(1), trade(3, at=5 * 60 * MINUTE, now=SECOND), trade(4, at=2 * SECOND)).finish()
+    (gap,) = kept.of(GapOpened)
+    assert (gap.after, gap.before, gap.from_time, gap.to_time) == ("1", "3", START, START)
+
+
+def test_what_the_store_shows_to_be_missing_is_told_when_it_is_known():
+    intervals = (Interval(1, 5, START, START + 1), Interval(9, 9, START + 2, START + 2))
+    kept = Kept(restore=lambda *_: History(ledger=LedgerState(intervals=intervals)))
+    kept.give(trade(10, at=SECOND)).finish()
+    (gap,) = kept.of(GapOpened)
+    assert (gap.after, gap.before, gap.available_at) == ("5", "9", START + SECOND)
+
+
+def test_a_repetition_of_the_last_stored_trade_mends_a_tape_whose_ids_prove_nothing():
+    of = {"after": False, "venue": "bybit"}
+    last = trade(2, at=SECOND, **of)
+    for repeated in (True, False):
+        kept = Kept(restore=lambda *_: History(last=last), stored_ids=lambda *_: ["1", "2"])
+        kept.give(trade(1, **of), *([last] if repeated else []), trade(3, at=2 * SECOND, **of)).finish()
+        assert len(kept.of(GapOpened)) == (0 if repeated else 1)
+        assert ids(kept) == [3]
+
+
+@given(st.lists(st.tuples(st.integers(1, 40), st.integers(-5_000, 5_000)), max_size=60), st.booleans())
+def test_no_candle_is_known_before_its_end_or_its_trades(moves, clock):
+    """Also where recordings are played in the wrong order, or kept no clock."""
+    kept, now = Kept(), 10 * MINUTE
+    for number, (id, step) in enumerate(moves):
+        now = max(now + step * MILLISECOND, 0)
+        it = trade(id, at=now, now=now)
+        if not clock:
+            it = structs.replace(it, received_time=number, available_at=number)
+        kept.give(it)
+    kept.finish()
+    trades = kept.of(Trade)
+    for it in kept.of(Candle):
+        assert it.available_at >= it.end
+        parts = [one for one in trades if it.start <= one.exchange_time < it.end]
+        assert it.trades <= len(parts)
+        known = [one for one in parts if one.available_at <= it.available_at]
+        assert len(known) >= it.trades
 
 
 def test_the_next_wake_is_known_and_ends():

@@ -36,7 +36,7 @@ from onetape.model import (
 from onetape.tape.coverage import Covered
 from onetape.tape.history import History
 from onetape.tape.ledger import GRACE_NS, Output, TradeLedger
-from onetape.tape.validation import EARLIEST, SanityCheck, impossible, skipped
+from onetape.tape.validation import EARLIEST, SanityCheck, impossible, skipped, worthless
 
 NOTHING: Sequence[NeedTrades] = ()
 _NEVER = 1 << 63
@@ -65,13 +65,15 @@ class Policy(Struct, frozen=True, kw_only=True):
 class _Tape:
     """One channel of trades of one instrument."""
 
-    __slots__ = ("broken", "builder", "ledger", "newest", "pair")
+    __slots__ = ("broken", "builder", "known_at", "ledger", "newest", "pair")
 
     def __init__(self, ledger: TradeLedger, builder: CandleBuilder | None, pair: str) -> None:
         self.ledger, self.builder, self.pair = ledger, builder, pair
         self.newest: Trade | None = None
         self.broken = ""
         """Why something may be missing from here on that no id will show."""
+        self.known_at = 0
+        """When the last of its trades became available: no candle can have been known before its trades."""
 
     def next_wake(self) -> int:
         times = (self.ledger.next_wake(), self.builder.next_wake() if self.builder else None)
@@ -92,26 +94,30 @@ class _View:
 class Pipeline:
     """``store`` takes what is to be kept, ``commit`` says that what was stored so far makes up a batch.
 
-    ``restore`` is asked once for each tape, with the exchange time of its first trade; ``pair_of`` gives the pair of an
-    instrument, or an empty text; ``book_of`` gives its book as it is now.
+    ``restore`` is asked once for each tape; ``stored_ids`` for the ids of an hour (its start in exchange time, ns) of a
+    tape whose ids prove nothing; ``pair_of`` gives the pair of an instrument, or an empty text; ``book_of`` its book as
+    it is now. ``today``, ns: no recording is of a later time, if it kept no clock that tells.
     """
 
     def __init__(
         self, policy: Policy = Policy(), *,  # noqa: B008 - frozen
         store: Callable[[Event | Covered], None], commit: Callable[[int], None],
         publish: Callable[[Event], None] = lambda _: None,
-        restore: Callable[[InstrumentId, Channel, int], History] = lambda *_: History(),
+        restore: Callable[[InstrumentId, Channel], History] = lambda *_: History(),
+        stored_ids: Callable[[InstrumentId, Channel, int], Iterable[str]] = lambda *_: (),
         pair_of: Callable[[InstrumentId], str] = lambda _: "",
-        book_of: Callable[[InstrumentId], BookSync | None] = lambda _: None,
+        book_of: Callable[[InstrumentId], BookSync | None] = lambda _: None, today: int = _NEVER,
     ) -> None:
         self.policy = policy
+        self._today = today
         self.quarantined = 0
         self._store, self._commit, self._publish = store, commit, publish
-        self._restore, self._pair_of, self._book_of = restore, pair_of, book_of
+        self._restore, self._stored_ids, self._pair_of, self._book_of = restore, stored_ids, pair_of, book_of
         self._sanity = SanityCheck()
         self._tapes: dict[tuple[str, str, Channel], _Tape] = {}
         self._touched: dict[_Tape, None] = {}  # in this batch; a dict, because sets have no order
         self._rows = 0
+        self._newest = 0  # exchange time of the newest trade of all
         self._due = _NEVER
         self._batch_due = _NEVER
         self._views: dict[tuple[str, str], _View] = {}
@@ -127,8 +133,8 @@ class Pipeline:
                 more = self._trade(event, now)
                 needs = [*needs, *more] if more else needs
             case Skipped():
-                tape = self._tape(event.venue, event.symbol, event.channel, event.exchange_time)
-                needs = [*needs, *self._follow(tape, tape.ledger.skip(event, now) or (), now)]
+                tape, more = self._tape(event, now)
+                needs = [*needs, *more, *self._follow(tape, tape.ledger.skip(event, now) or (), now)]
                 self._publish(event)
             case BookDelta() | BookSnapshot():
                 self._book(event, now)
@@ -162,12 +168,15 @@ class Pipeline:
             self._due = min(self._batch_due, *(tape.next_wake() for tape in self._tapes.values()), _NEVER)
         return needs
 
-    def finish(self, now: int) -> None:
-        """Nothing more will come: the last views of the books and the last batch."""
-        self.wake(now)
+    def finish(self, now: int) -> Sequence[NeedTrades]:
+        """Nothing more will come: what is missing is told, then the last views of the books and the last batch."""
+        needs = [*self.wake(now)]
+        for tape in self._tapes.values():
+            needs += self._follow(tape, tape.ledger.finish(now), now)
         for view in self._views.values():
             self._keep_view(view, now)
         self._close_batch(now)
+        return needs
 
     def restate(self, candles: Iterable[Candle], now: int) -> None:
         """Takes candles that were rebuilt from the store, as a batch of their own."""
@@ -196,15 +205,22 @@ class Pipeline:
     # --- the tape ---------------------------------------------------------------------------------------------------
 
     def _trade(self, it: Trade, now: int) -> Sequence[NeedTrades]:
+        reason = impossible(it, self._newest, self._today)
         tape = self._tapes.get((it.venue, it.symbol, it.channel))
+        needs: Sequence[NeedTrades] = NOTHING
         if tape is None:
-            tape = self._tape(it.venue, it.symbol, it.channel, it.exchange_time)
-        reason = impossible(it)
-        if reason:
-            return self._refuse(tape, it, reason, now)
+            tape, needs = self._tape(it, now)
+        outputs = self._refuse(tape, it, reason, now) if reason else self._take(tape, it, now)
+        if not outputs and tape.ledger.next_wake() is None:
+            return needs
+        return [*needs, *self._follow(tape, outputs, now)]
+
+    def _take(self, tape: _Tape, it: Trade, now: int) -> Sequence[Output]:
         outputs = tape.ledger.receive(it, now)
         if outputs is None:
-            return NOTHING
+            if tape.broken and tape.newest is not None and it.id == tape.newest.id:
+                tape.broken = ""  # what comes now follows what is known
+            return ()
         flags = self._sanity.flags(it, tape.pair)
         if flags:
             it = structs.replace(it, flags=flags)
@@ -212,6 +228,7 @@ class Pipeline:
         if tape.broken:
             self._mend(tape, it, now)
         self._keep(it, now)
+        tape.known_at = max(tape.known_at, now)
         builder = tape.builder
         if builder is not None:
             builder.add(it, now)
@@ -220,23 +237,26 @@ class Pipeline:
                 self._due = due
         if tape.newest is None or it.exchange_time >= tape.newest.exchange_time:
             tape.newest = it
+            self._newest = max(self._newest, it.exchange_time)
             if builder is not None and now < EARLIEST:  # no clock was kept: only the trades tell how late it is
-                for candle in builder.wake(it.exchange_time, now):
-                    self._keep(candle, now)
-        return self._follow(tape, outputs, now) if outputs or tape.ledger.next_wake() is not None else NOTHING
+                self._keep_candles(builder.wake(it.exchange_time, now), now)
+        return outputs
 
-    def _refuse(self, tape: _Tape, it: Trade, reason: str, now: int) -> Sequence[NeedTrades]:
+    def _refuse(self, tape: _Tape, it: Trade, reason: str, now: int) -> Sequence[Output]:
         """It goes to the quarantine; its id is accounted for, so that nobody looks for it again and again."""
-        outputs = tape.ledger.skip(skipped(it, reason, now), now)
+        time = it.received_time if worthless(it) == "" else it.exchange_time
+        if tape.newest is not None and worthless(it) == "":  # its own is absurd
+            time = tape.newest.exchange_time
+        outputs = tape.ledger.skip(skipped(it, f"quarantined: {reason}", time, now), now)
         if outputs is None:
-            return NOTHING
+            return ()
         self.quarantined += 1
         self._touched[tape] = None
         self._keep(FeedError(
             venue=it.venue, symbol=it.symbol, received_time=it.received_time, available_at=now, channel=it.channel,
             reason=reason, quarantined=True, text=encode(it).decode(),
         ), now)
-        return self._follow(tape, outputs, now)
+        return outputs
 
     def _follow(self, tape: _Tape, outputs: Iterable[Output], now: int) -> Sequence[NeedTrades]:
         """What a ledger says, told on; its needs."""
@@ -280,24 +300,32 @@ class Pipeline:
     def _wake_tape(self, tape: _Tape, now: int) -> Sequence[NeedTrades]:
         needs = self._follow(tape, tape.ledger.wake(now), now)
         if tape.builder is not None:
-            for it in tape.builder.wake(now, now):
-                self._keep(it, now)
+            self._keep_candles(tape.builder.wake(now, max(now, tape.known_at)), now)
         return needs
 
-    def _tape(self, venue: str, symbol: str, channel: Channel, time: int) -> _Tape:
-        tape = self._tapes.get((venue, symbol, channel))
-        if tape is None:
-            id = InstrumentId(venue, symbol)
-            known = self._restore(id, channel, time)
-            ledger = TradeLedger(id, channel, self.policy.grace_ns, known.ledger)
-            others = (self._tapes.get((venue, symbol, other)) for other in TAPES - {channel})
-            taken = any(other is not None and other.builder is not None for other in others)
-            builder = self._builder(id, known) if known.feeds_candles and not taken else None
-            tape = self._tapes[venue, symbol, channel] = _Tape(ledger, builder, self._pair_of(id))
-            if known.last is not None and known.last.after is None:
-                tape.newest, tape.broken = known.last, "OneTape did not run"
-            self._due = min(self._due, tape.next_wake())
-        return tape
+    def _keep_candles(self, candles: Iterable[Candle], now: int) -> None:
+        for it in candles:  # of a recording without a clock: a candle cannot have been known before its end
+            self._keep(it if it.available_at >= it.end else structs.replace(it, available_at=it.end), now)
+
+    def _tape(self, it: Trade | Skipped, now: int) -> tuple[_Tape, Sequence[NeedTrades]]:
+        """The tape of an event, and what is needed where the store has shown that something is missing."""
+        tape = self._tapes.get((it.venue, it.symbol, it.channel))
+        if tape is not None:
+            return tape, NOTHING
+        id, channel = InstrumentId(it.venue, it.symbol), it.channel
+        known = self._restore(id, channel)
+        ledger = TradeLedger(
+            id, channel, self.policy.grace_ns, known.ledger, lambda hour: self._stored_ids(id, channel, hour))
+        others = (self._tapes.get((*id, other)) for other in TAPES - {channel})
+        taken = any(other is not None and other.builder is not None for other in others)
+        builder = self._builder(id, known) if known.feeds_candles and not taken else None
+        tape = self._tapes[(*id, channel)] = _Tape(ledger, builder, self._pair_of(id))
+        tape.known_at, tape.newest = known.known_at, known.last
+        if known.last is not None:
+            self._newest = max(self._newest, known.last.exchange_time)
+            if known.last.after is None:
+                tape.broken = "OneTape did not run"
+        return tape, self._wake_tape(tape, now)
 
     def _builder(self, id: InstrumentId, known: History) -> CandleBuilder:
         policy = self.policy
@@ -305,9 +333,7 @@ class Pipeline:
             id, policy.intervals, policy.lateness_ns, carry_empty=policy.carry_empty,
             covered_since=known.covered_since, final_until=known.final_until,
         )
-        for from_time, to_time in known.gaps:
-            builder.gap_opened(from_time, to_time)
-        builder.restore(known.trades)
+        builder.restore(known.trades, known.candles, known.gaps)
         return builder
 
     # --- books ------------------------------------------------------------------------------------------------------
@@ -356,8 +382,7 @@ class Pipeline:
         """What the trades of this batch changed is stored with them: nothing can come between."""
         for tape in self._touched:
             if tape.builder is not None and tape.builder.unrevised:
-                for candle in tape.builder.revise(now):
-                    self._keep(candle, now)
+                self._keep_candles(tape.builder.revise(max(now, tape.known_at)), now)
             for covered in tape.ledger.take_covered():
                 self._put(covered, now)
         self._touched.clear()

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from onetape.model import Channel, GapClosed, GapOpened, InstrumentId, NeedTrades, Side, Skipped, Trade
-from onetape.tape.ledger import GRACE_NS, MAX_WINDOW, NEW, WINDOW_NS, TradeLedger
+from onetape.tape.ledger import GRACE_NS, MAX_HOURS, MAX_WINDOW, NEW, WINDOW_NS, TradeLedger
 
 HEAD = {"venue": "v", "symbol": "s", "received_time": 0, "available_at": 0, "channel": Channel.TRADES}
 
@@ -108,16 +108,46 @@ def test_where_ids_prove_nothing_they_only_tell_trades_apart():
     assert it.receive(first, 0) is None
     for number in range(2, 100):
         it.receive(trade(number, after=None, time=WINDOW_NS + number), 0)
-    assert it.receive(first, 0) == NEW  # beyond the hour it is forgotten, and counted so
-    assert it.forgotten > 0
+    assert it.receive(first, 0) is None  # however much later
     assert it.wake(10**15) == []
 
 
-def test_the_window_of_ids_is_bounded():
+def test_of_an_hour_the_stored_ids_are_known_whichever_comes_first():
+    asked = []
+
+    def stored(hour):
+        asked.append(hour)
+        return {0: ["1"], WINDOW_NS: ["2"]}.get(hour, [])
+    it = ledger(stored=stored)
+    assert it.receive(trade(9, after=None, time=WINDOW_NS + 5), 0) == NEW
+    assert it.receive(trade(1, after=None, time=7), 0) is None
+    assert it.receive(trade(2, after=None, time=WINDOW_NS + 9), 0) is None
+    assert asked == [WINDOW_NS, 0]
+    for hour in range(2, MAX_HOURS + 3):  # what is forgotten is read again
+        it.receive(trade(hour, after=None, time=hour * WINDOW_NS), 0)
+    assert it.receive(trade(1, after=None, time=7), 0) is None
+
+
+def test_the_ids_of_an_hour_are_bounded():
     it = ledger()
     for number in range(MAX_WINDOW + 10):
         it.receive(trade(number, after=None, time=0), 0)
-    assert len(it.state().window) == MAX_WINDOW
+    assert it.forgotten == 10
+
+
+def test_what_was_closed_is_not_asked_for_again_after_a_restart():
+    it = ledger()
+    feed(it, 1, 5)
+    it.wake(GRACE_NS)
+    it.close(it.gaps[0], "venue-skipped", 7, healed=True)
+    assert ledger(state=it.state()).wake(10**15) == []
+
+
+def test_at_the_end_what_is_missing_is_told_without_a_grace():
+    it = ledger()
+    feed(it, 1, 5)
+    assert [type(one) for one in it.finish(3)] == [GapOpened, NeedTrades]
+    assert it.finish(4) == []
 
 
 def test_it_all_survives_a_restart():

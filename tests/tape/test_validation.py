@@ -2,10 +2,11 @@
 from decimal import Decimal as D
 
 import pytest
+from msgspec import structs
 
 from onetape.clock import HOUR, SECOND
 from onetape.model import Channel, Flag, Side, Trade
-from onetape.tape.validation import AHEAD_NS, EARLIEST, FRESH_NS, SanityCheck, impossible
+from onetape.tape.validation import AHEAD_NS, EARLIEST, FRESH_NS, PAUSE_NS, SanityCheck, impossible
 
 NOW = 1_795_000_000 * SECOND
 
@@ -21,6 +22,8 @@ def trade(price="100", size="1", time=NOW, venue="binance", symbol="BTCUSDT"):
     (trade(), ""), (trade(price="0"), "price"), (trade(price="-1"), "price"), (trade(size="0.000"), "size"),
     (trade(time=0), "absurd time"), (trade(time=EARLIEST), ""), (trade(time=EARLIEST - 1), "absurd time"),
     (trade(time=NOW + AHEAD_NS), ""), (trade(time=NOW + AHEAD_NS + 1), "absurd time"),
+    (trade(price="99999999999999999999.9"), ""), (trade(price="1" + "0" * 20), "price that no store holds"),
+    (trade(size="123456789012345678901234"), "size that no store holds"),
 ])
 def test_what_cannot_be_true(it, why):
     assert why in impossible(it)
@@ -66,3 +69,12 @@ def test_a_size_far_beyond_recent_ones_is_flagged():
         assert check.flags(trade(size="1"), "") == ()
     assert check.flags(trade(size="101"), "") == (Flag.HUGE,)
     assert check.flags(trade("200", size="10000"), "") == (Flag.FAR_FROM_LAST, Flag.HUGE)
+
+
+@pytest.mark.parametrize(("time", "newest", "possible"), [
+    (NOW, 0, True), (NOW + AHEAD_NS, 0, True), (NOW + AHEAD_NS + 1, 0, False), (NOW, NOW - PAUSE_NS - AHEAD_NS, True),
+    (NOW, NOW - PAUSE_NS - AHEAD_NS - 1, False), (NOW - HOUR, NOW, True), (EARLIEST - 1, NOW, False),
+])
+def test_where_no_clock_was_kept_the_newest_trade_and_today_bound_the_time(time, newest, possible):
+    it = structs.replace(trade(time=time), received_time=5_000_000)
+    assert (impossible(it, newest, NOW) == "") is possible

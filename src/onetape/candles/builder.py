@@ -95,11 +95,21 @@ class CandleBuilder:
         self._hot_start = it.exchange_time - it.exchange_time % SECOND
         self._hot_end = self._hot_start + SECOND
 
-    def restore(self, trades: Iterable[Trade]) -> None:
+    def restore(
+        self, trades: Iterable[Trade], candles: Iterable[Candle] = (), gaps: Iterable[tuple[int, int]] = (),
+    ) -> None:
         """Before all else: what the store has of the candles that were not final when the last process ended.
 
-        That is from the start of the longest one on, in any order; trades of final candles do no harm.
+        That is from the start of the longest one on, in any order: final ``candles`` for the longer ones that they fit
+        into, and the trades behind them; trades of final candles do no harm. ``gaps`` are known to who reads the store.
         """
+        self._gaps = list(gaps)[-self._max_gaps:]
+        for one in candles:
+            if one.volume:
+                part = RunningCandle.of(one)
+                for series in self._series:
+                    if series.length > one.end - one.start and series.end_of(one.start) > self.final_until:
+                        series.merge(one.start, part, self.final_until)
         newest = BEGINNING
         for it in trades:
             if self._hot_start <= it.exchange_time < self._hot_end:

@@ -1,5 +1,6 @@
 """``onetape replay``: a recording through the same code that runs live."""
 import sys
+import time as wall
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -9,9 +10,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from onetape.cli.interrupt import interruptible
 from onetape.cli.main import app
 from onetape.cli.output import WIDE, print_json, print_table, terminal_width
-from onetape.errors import OneTapeError, RetryBatch, UsageError
+from onetape.errors import OneTapeError, UsageError
 
 if TYPE_CHECKING:
     from onetape.cli.summary import Summary
@@ -55,14 +57,18 @@ def replay(
     recording = open_recording(path)
     player = Replay(recording, venue, _depth(depth))
     count, digest, kept = Summary(), sha256(), Counter[str]()
-    with _keeping(store, player, kept) as keep:
+    with interruptible() as asked, _keeping(store, player, kept) as keep:
         for step in _with_progress(player, recording.frames):
+            if asked():
+                break
             count.add(step)
             keep(step)
             if hash:
                 for _, outcome in step.outcomes:
                     if isinstance(outcome, Event):
                         digest.update(encode(outcome) + b"\n")
+    if asked():
+        raise KeyboardInterrupt
     _check_understood(player, count, path)
     if recording.cut_off:
         print(f"onetape: {path} was cut off: this is all that it holds", file=sys.stderr)
@@ -89,22 +95,25 @@ def _keeping(store: Path | None, player: "Replay", kept: Counter[str]) -> Iterat
     from onetape.service import Keeper
     from onetape.storage.schema import TABLES
 
-    time = 0
+    time, whole = 0, True
 
     def keep(step: "Step") -> None:
-        nonlocal time
-        time = step.input.time
+        nonlocal time, whole
+        time, whole = step.input.time, False
         for _, outcome in step.outcomes:
             if isinstance(outcome, Event):
                 keeper.handle(outcome)
+        whole = True
 
-    with Keeper(store, pair_of=player.pair, book_of=player.book, tape_of=player.tape, repeats=True) as keeper:
+    with Keeper(
+        store, pair_of=player.pair, book_of=player.book, tape_of=player.tape, repeats=True,
+        today=wall.time_ns(),
+    ) as keeper:
         try:
             yield keep
-        except RetryBatch:  # the store itself has no room
-            raise
-        except (KeyboardInterrupt, OneTapeError):
-            keeper.finish(time)
+        except OneTapeError:
+            if whole:  # the recording ends here, not the store
+                keeper.finish(time)
             raise
         keeper.finish(time)
         kept.update({table: rows for table, rows in keeper.journal.counters.items() if table in TABLES})

@@ -2,11 +2,13 @@
 import time
 from collections import Counter
 from collections.abc import Iterator
+from itertools import takewhile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from onetape.cli.interrupt import interruptible
 from onetape.cli.main import app
 from onetape.cli.output import WIDE
 from onetape.errors import UsageError
@@ -62,13 +64,14 @@ def run(
     with Keeper(store, pair_of=player.pair, book_of=player.book, tape_of=player.tape, repeats=True) as keeper:
         board = Board(player, keeper, console.width)
         console.print("Playing the built-in session: seven feeds, real protocols, invented prices.")
-        try:
-            _play(board, _paced(player, speed, duration), console)
-        finally:
+        with interruptible() as asked:
+            _play(board, takewhile(lambda _: not asked(), _paced(player, speed, duration)), console)
             keeper.finish(board.time)
     console.print(board.candles())
     console.print(board.verdict())
     console.print(board.kept(store), soft_wrap=True)
+    if asked():
+        raise KeyboardInterrupt
 
 
 def _play(board: "Board", steps: Iterator["Step"], console: "Console") -> None:

@@ -306,7 +306,7 @@ class Session:
     def _refuse_trade(self, it: Trade, reason: str, frame: bytes, now: int, out: list[Event | Command]) -> None:
         """One impossible trade costs none of its frame's others, and nobody is to look for its id again."""
         self._quarantine(frame, reason, it.symbol, it.channel, now, out)
-        out.append(skipped(it, f"quarantined: {reason}", now))
+        out.append(skipped(it, f"quarantined: {reason}", it.exchange_time, now))
 
     def _take_book(self, it: BookDelta | BookSnapshot, frame: bytes, now: int, out: list[Event | Command]) -> None:
         feed = self._feeds.get(it.symbol) or self._feed_of(it.symbol, now)

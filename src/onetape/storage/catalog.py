@@ -181,13 +181,23 @@ class Catalog:
 @contextmanager
 def open_catalog(store: Path) -> Iterator[Catalog]:
     """For the one that writes it; it is made where there is none. Raises UsageError for a newer schema."""
+    if not (store / NAME).exists():
+        _create(store / NAME)
     with closing(sqlite3.connect(store / NAME, isolation_level=None)) as file:
-        file.execute("PRAGMA journal_mode=WAL")
         file.execute("PRAGMA synchronous=FULL")  # what it says is in the lake may soon be gone from the journal
         _check(file, store / NAME)
-        if not _version(file):
-            file.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
         yield Catalog(file)
+
+
+def _create(path: Path) -> None:
+    """Under another name first: who sees the file, after a kill -9 too, sees its tables."""
+    new = path.with_suffix(".new")
+    for old in path.parent.glob(f"{new.name}*"):
+        old.unlink()
+    with closing(sqlite3.connect(new, isolation_level=None)) as file:
+        file.execute("PRAGMA journal_mode=WAL")
+        file.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
+    new.rename(path)
 
 
 @contextmanager
@@ -199,7 +209,7 @@ def read_catalog(store: Path) -> Iterator[Catalog | None]:
         return
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as file:
         _check(file, path)
-        yield Catalog(file) if _version(file) else None  # else it is being made
+        yield Catalog(file)
 
 
 def _version(file: sqlite3.Connection) -> int:

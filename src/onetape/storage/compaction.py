@@ -20,9 +20,9 @@ from msgspec import Struct, field
 from onetape.clock import DAY, HOUR
 from onetape.errors import UsageError
 from onetape.storage.catalog import Catalog, Compacted, Publication, StoredInstrument, open_catalog
-from onetape.storage.journal import POSITIONS, open_readonly
+from onetape.storage.journal import POSITIONS
 from onetape.storage.merging import crowded, merge
-from onetape.storage.moment import covered
+from onetape.storage.moment import covered, line
 from onetape.storage.parquet import FOLDER, STAGING, Staged, copy, engine, file_name, lake_paths, put_in_place
 from onetape.storage.sealed import (
     JournalFile,
@@ -30,6 +30,7 @@ from onetape.storage.sealed import (
     is_sealed,
     journal_files,
     last_batch,
+    open_sound,
     uncompacted,
     writers_lock,
 )
@@ -114,7 +115,7 @@ def _compact(store: Path, it: JournalFile, catalog: Catalog, now: int, memory: s
 def _written(store: Path, it: JournalFile, now: int, memory: str) -> Publication:
     """Its rows are in the lake, but do not count there yet."""
     with _refusing():
-        with closing(open_readonly(it.path)) as file:
+        with closing(open_sound(it.path)) as file:
             counts = counts_of(file)
             instruments: Instruments = file.execute("SELECT * FROM instruments ORDER BY id").fetchall()
             unnumbered = [text for (text,) in file.execute("SELECT DISTINCT symbol FROM quarantine")]
@@ -232,8 +233,3 @@ def _said_plainly(store: Path) -> Iterator[None]:
         yield
     except (OSError, sqlite3.Error, duckdb.Error, adbc_driver_manager.Error) as error:
         raise UsageError(f"{store / FOLDER} cannot be written: {line(error)}") from error
-
-
-def line(error: BaseException) -> str:
-    """What an error says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -11,9 +11,9 @@ import msgspec
 
 from onetape.errors import UsageError
 from onetape.storage.catalog import Compacted, LakeFile, read_catalog
-from onetape.storage.compaction import alone, line, orphans
+from onetape.storage.compaction import alone, orphans
 from onetape.storage.journal import POSITIONS
-from onetape.storage.moment import Moment, coverage_of, count_of, look, opened
+from onetape.storage.moment import Moment, coverage_of, count_of, line, look, opened
 from onetape.storage.parquet import STAGING, scan
 from onetape.storage.sealed import JournalFile, is_sealed, journal_files, last_batch
 from onetape.storage.tables import LAKE

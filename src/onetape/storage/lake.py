@@ -122,10 +122,12 @@ class Lake:
     def gaps(self, selection: Selection = ALL) -> list[StoredGap]:
         """Each in its latest state, by where it begins; those that touch the time of the selection."""
         where = where_of(selection, "from_time", "to_time")
-        query = Query("gaps", where, "from_time", ("channel", "after", "before"), ("available_at",))
-        found = consistently(self._store, lambda moment: self._gaps(moment, selection, query))
-        found = _best(
-            found, lambda it: (it.venue, it.symbol, it.channel, it.after, it.before), lambda it: it.available_at)
+        query = Query("gaps", where, "from_time")
+        everything = msgspec.structs.replace(selection, limit=None)
+        found = consistently(self._store, lambda moment: self._gaps(moment, everything, query))
+        found = _best(  # not by time alone: what an older recording has healed was healed after it was opened
+            found, lambda it: (it.venue, it.symbol, it.channel, it.after, it.before),
+            lambda it: (it.state != "open", it.available_at))
         return _newest(found, selection.limit)
 
     def books(self, selection: Selection = ALL) -> list[BookSnapshot]:

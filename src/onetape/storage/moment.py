@@ -12,9 +12,8 @@ from msgspec import Struct
 from onetape.errors import UsageError
 from onetape.model import InstrumentId
 from onetape.storage.catalog import Compacted, LakeFile, StoredInstrument, TapeId, read_catalog
-from onetape.storage.journal import open_readonly
 from onetape.storage.schema import CHANNELS
-from onetape.storage.sealed import JournalFile, uncompacted
+from onetape.storage.sealed import JournalFile, open_sound, uncompacted
 from onetape.tape.coverage import Coverage, Covered
 
 TRIES = 20
@@ -77,7 +76,7 @@ def _all_there(moment: Moment) -> bool:
 @contextmanager
 def opened(it: JournalFile) -> Iterator[sqlite3.Connection]:
     """A file of the journal, all of it as of one moment."""
-    with closing(open_readonly(it.path)) as file:
+    with closing(open_sound(it.path)) as file:
         file.execute("BEGIN")
         yield file
 
@@ -141,3 +140,9 @@ def covered(file: sqlite3.Connection) -> Iterator[Covered]:
         "SELECT instrument, channel, first, last, from_time, to_time FROM coverage ORDER BY pos"
     ):
         yield Covered(*known[instrument], CHANNELS[channel], *interval)
+
+
+def line(error: BaseException) -> str:
+    """What an error says, in one line."""
+    text = str(error).partition("\nLINE ")[0]  # DuckDB shows the statement too
+    return " ".join(text.split()) or type(error).__name__

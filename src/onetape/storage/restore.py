@@ -5,98 +5,167 @@ from itertools import pairwise
 from msgspec import structs
 
 from onetape.candles.batch import build
-from onetape.candles.series import StaleRange
-from onetape.clock import HOUR, interval_ns
-from onetape.model import Candle, Channel, InstrumentId
-from onetape.storage.lake import Lake, Selection
+from onetape.candles.series import Series, StaleRange
+from onetape.clock import DAY, HOUR, interval_ns
+from onetape.model import Candle, Channel, InstrumentId, Trade
+from onetape.storage.lake import Lake, Selection, StoredGap
 from onetape.tape.coverage import Coverage
 from onetape.tape.history import History
-from onetape.tape.ledger import WINDOW_NS, LedgerState, OpenGap
+from onetape.tape.ledger import LedgerState, OpenGap
 from onetape.venues import VENUES
 
 _TAPES = (Channel.TRADES, Channel.AGG_TRADES)
 _NEVER = 1 << 63
 
 
-def history(lake: Lake, id: InstrumentId, channel: Channel, time: int, intervals: Sequence[str]) -> History:
-    """Of a tape whose next trade has the exchange time ``time``, for candles of ``intervals``."""
-    if not any((it.venue, it.symbol) == id for it in lake.instruments()):
-        return History()
-    coverage = lake.coverage().get((*id, channel)) or Coverage()
-    gaps = [it for it in lake.gaps(_of(id, channel=channel)) if it.state != "healed"]
-    newest = lake.candles(_of(id, limit=1))
-    final_until = newest[-1].end if newest else None
-    since = None if final_until is None else final_until - max(map(interval_ns, intervals))
-    window = () if coverage else lake.trades(_of(id, channel=channel, start=time - WINDOW_NS))
-    last = lake.trades(_of(id, channel=channel, limit=1))
-    return History(
-        ledger=LedgerState(
+class Stored:
+    """What a store holds at the start, read once for all tapes; what one process adds is of tapes that it restored."""
+
+    def __init__(self, lake: Lake) -> None:
+        self.lake = lake
+        self.pairs = lake.pairs()
+        self.coverage = lake.coverage()
+        self.gaps: dict[tuple[str, str, Channel], list[StoredGap]] = {}
+        for it in lake.gaps():
+            self.gaps.setdefault((it.venue, it.symbol, it.channel), []).append(it)
+
+    def history(
+        self, id: InstrumentId, channel: Channel, intervals: Sequence[str], wanted: Channel | None = None,
+    ) -> History:
+        """Of a tape, for candles of ``intervals``. ``wanted``: the channel that feeds them where none is stored."""
+        feeds = wanted or channel
+        if tuple(id) not in self.pairs:
+            return History(feeds_candles=feeds is channel)
+        feeds = feeding(self.lake, id) or feeds
+        last = self.lake.trades(_of(id, channel=channel, limit=1))
+        if not last:
+            return History(ledger=self._ledger(id, channel), feeds_candles=feeds is channel)
+        final_until, candles = self._candles(id, intervals, last[0].exchange_time)
+        since = candles[-1].end if candles else None if final_until is None else _longest(final_until, intervals)
+        trades = self.lake.trades(_of(id, channel=channel, start=since))
+        return History(
+            ledger=self._ledger(id, channel), covered_since=_since(self._covered(id, channel)),
+            final_until=final_until, gaps=self._missing(id, channel), last=last[0], candles=candles, trades=trades,
+            known_at=max(it.available_at for it in (*last, *candles, *trades)), feeds_candles=feeds is channel,
+        )
+
+    def ids(self, id: InstrumentId, channel: Channel, hour: int) -> list[str]:
+        """Of the trades of an hour, given by its start."""
+        if tuple(id) not in self.pairs:
+            return []
+        return [it.id for it in self.lake.trades(_of(id, channel=channel, start=hour, end=hour + HOUR))]
+
+    def _candles(self, id: InstrumentId, intervals: Sequence[str], last: int) -> tuple[int | None, list[Candle]]:
+        """Until when candles are final, and the final minutes of those that are not, as far as there are any."""
+        final_until = _final_until(self.lake, id, last)
+        if final_until is None or "1m" not in intervals:
+            return final_until, []
+        since = _longest(final_until, intervals)
+        minutes = self.lake.candles(_of(id, start=since + 1), "1m")
+        return final_until, [it for it in minutes if it.start >= since]
+
+    def _ledger(self, id: InstrumentId, channel: Channel) -> LedgerState:
+        coverage = self._covered(id, channel)
+        if not coverage:
+            return LedgerState()
+        missing = [it for it in self.gaps.get((*id, channel), ()) if not _covers(coverage, it)]
+        return LedgerState(
             intervals=tuple(coverage),
             gaps=tuple(
                 OpenGap(int(it.after), int(it.before), it.from_time, it.to_time, it.available_at, it.recovered)
-                for it in gaps if coverage and it.state == "open"
+                for it in missing if it.state == "open"
             ),
-            window=tuple((it.exchange_time, it.id) for it in window),
-        ),
-        covered_since=_since(coverage),
-        final_until=final_until,
-        gaps=[(it.from_time, it.to_time) for it in gaps],
-        last=last[-1] if last else None,
-        trades=lake.trades(_of(id, channel=channel, start=since)),
-        feeds_candles=channel is (feeding(lake, id) or channel),
-    )
+            closed=tuple((int(it.after), int(it.before)) for it in missing if it.state != "open"),
+        )
+
+    def _missing(self, id: InstrumentId, channel: Channel) -> list[tuple[int, int]]:
+        """Where ids are consecutive, the holes between them that no venue has explained; else the gaps."""
+        coverage = self._covered(id, channel)
+        gaps = self.gaps.get((*id, channel), ())
+        if not coverage:
+            return [(it.from_time, it.to_time) for it in gaps if it.state != "healed"]
+        explained = {(it.from_time, it.to_time) for it in gaps if it.state == "healed"}
+        return [it for it in _holes(coverage) if it not in explained]
+
+    def _covered(self, id: InstrumentId, channel: Channel) -> Coverage:
+        return self.coverage.get((*id, channel)) or Coverage()
 
 
 def feeding(lake: Lake, id: InstrumentId) -> Channel | None:
-    """The channel whose stored trades make the candles: the venue's tape if there is any of it, else the other."""
-    tape = VENUES[id.venue].spec.capabilities.tape
-    ordered = sorted(_TAPES, key=lambda it: it is not tape)
-    return next((it for it in ordered if lake.trades(_of(id, channel=it, limit=1))), None)
+    """The channel whose stored trades make the candles: the one that is stored for longest, else the venue's tape."""
+    tape = VENUES[id.venue].spec.capabilities.tape if id.venue in VENUES else Channel.TRADES
+    stored = [it for it in _TAPES if lake.trades(_of(id, channel=it, limit=1))]
+    if len(stored) < 2:
+        return stored[0] if stored else None
+    coverage = lake.coverage()
+    return min(stored, key=lambda it: (_since(coverage.get((*id, it)) or Coverage()) or 0, it is not tape))
 
 
-def rebuilt(lake: Lake, id: InstrumentId, stale: StaleRange, now: int) -> list[Candle]:
+def rebuilt(lake: Lake, id: InstrumentId, stale: StaleRange, now: int) -> Iterator[list[Candle]]:
     """Final candles whose stored trades say something else than they do, each as its next revision.
 
     In parts, so that no more than an hour of trades, or those of one candle, are held.
     """
     channel = feeding(lake, id)
     coverage = lake.coverage().get((*id, channel)) if channel is not None else None
-    out: list[Candle] = []
-    for start, end in _parts(stale):
-        stored = {it.end: it for it in lake.candles(_of(id, start=start, end=end + 1), stale.interval)}
+    for start, end in _parts(lake, id, channel, stale):
+        trades = lake.trades(_of(id, channel=channel, start=start, end=end))
+        stored = {it.end: it for it in lake.candles(_of(id, start=start + 1, end=end + 1), stale.interval)}
         built = build(
-            lake.trades(_of(id, channel=channel, start=start, end=end)), stale.interval, now, until=end,
-            covered_since=_since(coverage or Coverage()) or _NEVER, gaps=_holes(coverage or Coverage()),
+            trades, stale.interval, now, until=end, covered_since=_since(coverage or Coverage()) or _NEVER,
+            gaps=_holes(coverage or Coverage()),
         )
-        out += _revisions(built, stored, proven=bool(coverage))
+        yield list(_revisions(built, stored, _known(trades, stale.interval), proven=bool(coverage)))
+
+
+def _known(trades: Iterable[Trade], interval: str) -> dict[int, int]:
+    """When the last trade of each candle became available, by their ends."""
+    series = Series(interval, 0, carry_empty=False)
+    out: dict[int, int] = {}
+    for it in trades:
+        end = series.end_of(it.exchange_time)
+        out[end] = max(out.get(end, 0), it.available_at)
     return out
 
 
 def running(lake: Lake, selection: Selection, interval: str) -> list[Candle]:
     """The candles of an interval that are not final yet, as far as their trades are stored: provisional."""
     out: list[Candle] = []
+    coverage = lake.coverage()
     for it in lake.instruments():
         id = InstrumentId(it.venue, it.symbol)
         if selection.venue not in (None, it.venue) or (selection.instruments and id not in selection.instruments):
             continue
-        final = lake.candles(_of(id, limit=1), interval)
         channel = feeding(lake, id)
         if channel is None:
             continue
-        coverage = lake.coverage().get((*id, channel)) or Coverage()
-        trades = lake.trades(_of(id, channel=channel, start=final[-1].end if final else None))
-        now = max((trade.available_at for trade in trades), default=0)
-        built = build(trades, interval, now, until=_NEVER, covered_since=_since(coverage), gaps=_holes(coverage))
-        out += (structs.replace(candle, final=False) for candle in built)
-    since, until = selection.start, selection.end
-    return [it for it in out if (since is None or it.end >= since) and (until is None or it.end < until)]
+        known = coverage.get((*id, channel)) or Coverage()
+        (last,) = lake.trades(_of(id, channel=channel, limit=1))
+        until = _final_until(lake, id, last.exchange_time)
+        trades = lake.trades(_of(id, channel=channel, start=None if until is None else _longest(until, (interval,))))
+        built = build(
+            trades, interval, last.available_at, until=_NEVER, covered_since=_since(known), gaps=_holes(known),
+        )
+        out += (structs.replace(candle, final=False) for candle in built if until is None or candle.end > until)
+    since, end = selection.start, selection.end
+    return [it for it in out if (since is None or it.end >= since) and (end is None or it.end < end)]
 
 
-def _revisions(built: Iterable[Candle], stored: dict[int, Candle], *, proven: bool) -> Iterator[Candle]:
+def _final_until(lake: Lake, id: InstrumentId, last: int) -> int | None:
+    """Until when the candles of a tape are final whose last trade has this time; None: none is."""
+    near = lake.candles(_of(id, start=last - DAY)) or lake.candles(_of(id, limit=1))
+    return near[-1].end if near else None
+
+
+def _revisions(
+    built: Iterable[Candle], stored: dict[int, Candle], known: dict[int, int], *, proven: bool,
+) -> Iterator[Candle]:
+    """What differs from what is stored; never available before its end, its trades, or the revision before it."""
     for it in built:
         before = stored.get(it.end)
+        at = max(it.available_at, it.end, known[it.end])
         if before is None:
-            yield it
+            yield structs.replace(it, available_at=at, received_time=at)
             continue
         complete = it.complete if proven else before.complete  # else a late trade proves nothing, either way
         unchanged = structs.replace(
@@ -104,14 +173,30 @@ def _revisions(built: Iterable[Candle], stored: dict[int, Candle], *, proven: bo
             complete=complete,
         )
         if unchanged != before:
-            yield structs.replace(it, revision=before.revision + 1, complete=complete)
+            at = max(at, before.available_at)
+            yield structs.replace(
+                it, available_at=at, received_time=at, revision=before.revision + 1, complete=complete,
+            )
 
 
-def _parts(stale: StaleRange) -> Iterator[tuple[int, int]]:
+def _parts(lake: Lake, id: InstrumentId, channel: Channel | None, stale: StaleRange) -> Iterator[tuple[int, int]]:
+    """Those that have trades, the newest first; what lies between them costs nothing."""
     length = interval_ns(stale.interval)
     step = length * max(1, HOUR // length)
-    for start in range(stale.start, stale.end, step):
+    end = stale.end
+    while last := lake.trades(_of(id, channel=channel, start=stale.start, end=end, limit=1)):
+        start = last[0].exchange_time - (last[0].exchange_time - stale.start) % step
         yield start, min(start + step, stale.end)
+        end = start
+
+
+def _longest(final_until: int, intervals: Sequence[str]) -> int:
+    """Start of the earliest candle that is not final."""
+    return min(Series(it, 0, carry_empty=False).end_of(final_until) - interval_ns(it) for it in intervals)
+
+
+def _covers(coverage: Coverage, gap: StoredGap) -> bool:
+    return coverage.covers(int(gap.after) + 1, int(gap.before) - 1)
 
 
 def _since(coverage: Coverage) -> int | None:

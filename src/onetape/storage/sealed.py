@@ -7,8 +7,10 @@ from pathlib import Path
 
 from msgspec import Struct
 
+from onetape.errors import UsageError
 from onetape.storage.catalog import Compacted
-from onetape.storage.journal import files, open_readonly, writers
+from onetape.storage.journal import files, writers
+from onetape.storage.schema import VERSION
 
 
 class JournalFile(Struct, frozen=True):
@@ -58,9 +60,37 @@ def writers_lock(folder: Path) -> Iterator[bool]:
             yield True
 
 
+def open_sound(path: Path) -> sqlite3.Connection:
+    """For reading while it is written; what a kill interrupted is undone first.
+
+    A kill while a log is folded in leaves a rollback journal, in the way of all who may only read. Raises UsageError
+    for a schema that is newer than this code.
+    """
+    try:
+        return _open(path)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 255 != sqlite3.SQLITE_READONLY:
+            raise
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("SELECT count(*) FROM sqlite_master")  # whoever reads and may write rolls it back
+    return _open(path)
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    file = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        (version,) = file.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise UsageError(f"{path} was written by a newer OneTape: schema {version}, this one reads {VERSION}")
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
 def last_batch(path: Path) -> tuple[int, int] | None:
     """The highest batch and its commit time, ns; None if the file has none."""
-    with closing(open_readonly(path)) as file:
+    with closing(open_sound(path)) as file:
         row = file.execute("SELECT batch, committed_at FROM batches ORDER BY batch DESC LIMIT 1").fetchone()
     return None if row is None else (int(row[0]), int(row[1]))
 

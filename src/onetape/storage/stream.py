@@ -1,6 +1,6 @@
 """Rows of a SQLite file as a stream of columns that DuckDB reads: no row passes through Python."""
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +8,7 @@ import adbc_driver_manager
 import adbc_driver_sqlite
 import duckdb
 
+from onetape.storage.sealed import open_sound
 from onetape.storage.tables import prepare_trades, projection, streams
 
 ROWS = 65_536
@@ -28,6 +29,11 @@ def stream(path: Path, sql: str) -> Iterator[Any]:
         yield rows
 
 
+def _any(path: Path, sql: str) -> bool:
+    with closing(open_sound(path)) as file:
+        return file.execute(f"SELECT 1 FROM ({sql}) LIMIT 1").fetchone() is not None  # noqa: S608 - ours
+
+
 def for_each_select(
     duck: duckdb.DuckDBPyConnection, path: Path, table: str, end: int, count: int, run: Callable[[str, str], int],
 ) -> int:
@@ -36,15 +42,16 @@ def for_each_select(
     More than one SELECT where not all rows come alike; what is rare is only looked for where rows are missing.
     """
     rows = 0
-    for wide, sql in enumerate(streams(table, end)):
-        if rows == count:  # an empty stream would have no types either
-            break
+    for it in streams(table, end):
+        if rows == count or not _any(path, it.sql):  # an empty stream would have no types either
+            continue
         if table == "trades":
-            prepare_trades(duck, wide=bool(wide))
-        with stream(path, sql) as source:
+            prepare_trades(duck, wide=it.wide)
+        others = "".join(f', {sql} AS "{name}"' for name, sql in it.without.items())
+        with stream(path, it.sql) as source:
             duck.register(SOURCE, source)
             try:
-                rows += run(table, projection(table, SOURCE))
+                rows += run(table, projection(table, f"(SELECT *{others} FROM {SOURCE})"))  # noqa: S608 - ours
             finally:
                 duck.unregister(SOURCE)
     return rows

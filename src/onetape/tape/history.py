@@ -3,7 +3,7 @@ from collections.abc import Sequence
 
 from msgspec import Struct
 
-from onetape.model import Trade
+from onetape.model import Candle, Trade
 from onetape.tape.ledger import LedgerState
 
 
@@ -19,7 +19,11 @@ class History(Struct, frozen=True, kw_only=True):
     """Exchange times, ns, of the trades on both sides of each gap that is not healed."""
     last: Trade | None = None
     """The last one, by exchange time."""
+    candles: Sequence[Candle] = ()
+    """Final ones of a minute, whose trades also belong to longer ones that are not final yet."""
     trades: Sequence[Trade] = ()
-    """Of the candles that are not final yet, and perhaps of some that are."""
+    """Those behind these candles."""
+    known_at: int = 0
+    """When the last of all this became available, ns: what follows from it cannot have been known before."""
     feeds_candles: bool = True
     """False where the other channel of the instrument does."""

@@ -6,7 +6,7 @@ if it is still there after the grace it is a gap: told, and asked for. Where ids
 kept apart by them.
 """
 from collections import OrderedDict, deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from msgspec import Struct, structs
 
@@ -16,7 +16,8 @@ from onetape.tape.coverage import Coverage, Covered, Interval
 
 GRACE_NS = 250 * MILLISECOND
 WINDOW_NS = HOUR
-MAX_WINDOW = 500_000  # ids of the window: an hour at 140 trades a second
+MAX_WINDOW = 500_000  # ids of one hour: 140 trades a second
+MAX_HOURS = 8  # that are held at a time; what is forgotten can be read again
 MAX_INTERVALS = 10_000  # holes that are kept apart; beyond, the oldest interval is forgotten, and what lies below it
 
 Output = GapOpened | GapClosed | NeedTrades
@@ -40,8 +41,8 @@ class LedgerState(Struct, frozen=True):
 
     intervals: tuple[Interval, ...] = ()
     gaps: tuple[OpenGap, ...] = ()
-    window: tuple[tuple[int, str], ...] = ()
-    """Where ids prove nothing: (exchange time, id) of the last hour."""
+    closed: tuple[tuple[int, int], ...] = ()
+    """(after, before) of what is missing for good, or never was: not to be asked for again."""
 
 
 class _Suspect(Struct, frozen=True):
@@ -56,7 +57,9 @@ class TradeLedger:
     def __init__(
         self, id: InstrumentId, channel: Channel, grace_ns: int = GRACE_NS,
         state: LedgerState = LedgerState(),  # noqa: B008 - frozen
+        stored: Callable[[int], Iterable[str]] = lambda _: (),
     ) -> None:
+        """``stored``: where ids prove nothing, those that are stored of the hour of exchange time that begins then."""
         self.id, self.channel = id, channel
         self.received = self.duplicates = self.skipped = self.forgotten = 0
         self._grace_ns = grace_ns
@@ -65,7 +68,9 @@ class TradeLedger:
         self._suspects: deque[_Suspect] = deque()
         if state.intervals:  # what was only suspected when the process ended is told at the first wake
             self._suspects.append(_Suspect(0, state.intervals[0].first, state.intervals[-1].last))
-        self._window = OrderedDict((identity, time) for time, identity in state.window)
+        self._closed = list(state.closed)
+        self._stored = stored
+        self._hours: OrderedDict[int, dict[str, None]] = OrderedDict()  # ids by the hour of their trades
         self._told = self._coverage.last  # of the coverage that ``take_covered`` has told, the highest interval
         self._fresh: list[Covered] = []
 
@@ -78,9 +83,7 @@ class TradeLedger:
         return self._gaps
 
     def state(self) -> LedgerState:
-        return LedgerState(
-            tuple(self._coverage), tuple(self._gaps), tuple((time, it) for it, time in self._window.items())
-        )
+        return LedgerState(tuple(self._coverage), tuple(self._gaps), tuple(self._closed))
 
     def receive(self, it: Trade, now: int) -> Sequence[Output] | None:
         """None for a trade that was had before; else what follows from the new one, mostly nothing."""
@@ -109,9 +112,15 @@ class TradeLedger:
         while self._suspects and self._suspects[0].due <= now:
             suspect = self._suspects.popleft()
             for hole in self._coverage.missing(suspect.after, suspect.before):
-                if not any(gap.after < hole.first and hole.last < gap.before for gap in self._gaps):
+                known = (*((gap.after, gap.before) for gap in self._gaps), *self._closed)
+                if not any(after < hole.first and hole.last < before for after, before in known):
                     out += self._open(hole, now)
         return out
+
+    def finish(self, now: int) -> list[Output]:
+        """Nothing more will come: what is missing now is a gap without a grace."""
+        self._suspects.extend(_Suspect(now, it.after, it.before) for it in self._take_suspects())
+        return self.wake(now)
 
     def take_covered(self) -> list[Covered]:
         """What has been covered since the last call, to be stored in one transaction with the trades that did it."""
@@ -122,7 +131,14 @@ class TradeLedger:
     def close(self, gap: OpenGap, cause: str, now: int, *, healed: bool = False) -> GapClosed:
         """Ends a gap that no trade will fill: the venue has nothing there (``healed``), or gives it no more."""
         self._gaps.remove(gap)
-        return self._closed(gap, cause, now, healed=healed)
+        if not self._coverage.covers(gap.after + 1, gap.before - 1):
+            self._closed.append((gap.after, gap.before))
+        return self._tell_closed(gap, cause, now, healed=healed)
+
+    def _take_suspects(self) -> list[_Suspect]:
+        suspects = list(self._suspects)
+        self._suspects.clear()
+        return suspects
 
     # --- ids that are consecutive -----------------------------------------------------------------------------------
 
@@ -173,7 +189,7 @@ class TradeLedger:
                 out.append(self.close(gap, "filled", now, healed=True))
         return out or NEW
 
-    def _closed(self, gap: OpenGap, cause: str, now: int, *, healed: bool) -> GapClosed:
+    def _tell_closed(self, gap: OpenGap, cause: str, now: int, *, healed: bool) -> GapClosed:
         return GapClosed(
             venue=self.id.venue, symbol=self.id.symbol, exchange_time=now, received_time=now, available_at=now,
             channel=self.channel, after=str(gap.after), before=str(gap.before), from_time=gap.from_time,
@@ -183,14 +199,23 @@ class TradeLedger:
     # --- ids that prove nothing -------------------------------------------------------------------------------------
 
     def _receive_by_id(self, identity: str, time: int) -> Sequence[Output] | None:
-        window = self._window
-        if identity in window:
+        """A trade has one time whenever it comes, so that only its hour can hold it: however old, it is known again."""
+        hour = time - time % WINDOW_NS
+        ids = self._hours.get(hour)
+        if ids is None:
+            ids = self._open_hour(hour)
+        if identity in ids:
             self.duplicates += 1
             return None
         self.received += 1
-        window[identity] = time
-        oldest = next(iter(window))  # of an OrderedDict: a dict would pass over all that it has forgotten, each time
-        if window[oldest] < time - WINDOW_NS or len(window) > MAX_WINDOW:
-            del window[oldest]  # one out for each one in keeps pace
+        ids[identity] = None
+        if len(ids) > MAX_WINDOW:
+            del ids[next(iter(ids))]
             self.forgotten += 1
         return NEW
+
+    def _open_hour(self, hour: int) -> dict[str, None]:
+        ids = self._hours[hour] = dict.fromkeys(self._stored(hour))
+        if len(self._hours) > MAX_HOURS:
+            self._hours.popitem(last=False)
+        return ids

@@ -3,11 +3,13 @@ from statistics import median
 
 from msgspec import Struct
 
-from onetape.clock import HOUR, SECOND
+from onetape.clock import DAY, HOUR, SECOND
 from onetape.model import Flag, InstrumentId, Skipped, Trade
 
 EARLIEST = 1_230_768_000 * SECOND  # 2009: nothing of ours was traded before
 AHEAD_NS = HOUR  # a venue's clock may be ahead of ours, but not by that
+PAUSE_NS = 7 * DAY  # where no clock was kept, the next trade may be that much later
+BEYOND = 10**20  # a DECIMAL(38,18) holds what is less
 FRESH_NS = HOUR  # a venue that was silent for longer says nothing about today's price
 
 
@@ -24,26 +26,32 @@ class Sanity(Struct, frozen=True):
 
 def worthless(it: Trade) -> str:
     """Why nothing can have been traded; empty if something can. Its parser has seen to types and known words."""
-    if not it.price > 0:
-        return "a price that is not above zero"
-    if not it.size > 0:
-        return "a size that is not above zero"
+    if not 0 < it.price < BEYOND:
+        return "a price that is not above zero" if it.price < BEYOND else "a price that no store holds"
+    if not 0 < it.size < BEYOND:
+        return "a size that is not above zero" if it.size < BEYOND else "a size that no store holds"
     return ""
 
 
-def impossible(it: Trade) -> str:
-    """Why a trade cannot be true, by its numbers or by its time; empty if it can."""
-    known = it.received_time >= EARLIEST  # recordings without a clock count milliseconds from 1970 on
-    if it.exchange_time < EARLIEST or (known and it.exchange_time > it.received_time + AHEAD_NS):
+def impossible(it: Trade, newest: int = 0, today: int = 1 << 63) -> str:
+    """Why a trade cannot be true, by its numbers or by its time; empty if it can.
+
+    ``newest``: exchange time of the newest trade so far, which stands for the clock in a recording that kept none;
+    that is not later than ``today``.
+    """
+    latest = it.received_time + AHEAD_NS
+    if it.received_time < EARLIEST:
+        latest = min(newest + PAUSE_NS if newest else today, today) + AHEAD_NS
+    if not EARLIEST <= it.exchange_time <= latest:
         return f"an absurd time: {it.exchange_time}"
     return worthless(it)
 
 
-def skipped(it: Trade, reason: str, now: int) -> Skipped:
-    """Stands for a trade that has no place on the tape: its id is accounted for."""
+def skipped(it: Trade, reason: str, time: int, now: int) -> Skipped:
+    """Stands for a trade that has no place on the tape: its id is accounted for, at the exchange time ``time``."""
     return Skipped(
-        venue=it.venue, symbol=it.symbol, exchange_time=it.received_time, received_time=it.received_time,
-        available_at=now, channel=it.channel, first=it.id, last=it.id, after=it.after, reason=reason,
+        venue=it.venue, symbol=it.symbol, exchange_time=time, received_time=it.received_time, available_at=now,
+        channel=it.channel, first=it.id, last=it.id, after=it.after, reason=reason,
     )
 
 
