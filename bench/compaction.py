@@ -79,7 +79,7 @@ def one_round(store: Path) -> tuple[float, float, float]:
         instruments = file.execute("SELECT * FROM instruments ORDER BY id").fetchall()
     with engine(store, MEMORY) as duck:
         prepare(duck)
-        prepare_file(duck, "main", instruments, [])
+        prepare_file(duck, "main", instruments)
         stream = timed(lambda: through(duck, path, f"COPY ({{}}) TO '{store}/stream.parquet' {TO}"))
         through(duck, path, "CREATE TABLE rows AS SELECT * EXCLUDE (date, venue, pair) FROM ({})")
         memory = timed(lambda: duck.execute(f"COPY rows TO '{store}/memory.parquet' {TO}"))

@@ -126,16 +126,33 @@ def test_what_a_killed_compaction_left_is_removed(tmp_path):
     store_of(tmp_path, [trade(1)])
     compact(tmp_path, NOW)
     (known,) = parquet(tmp_path)
-    for orphan in (known.with_name("main-000000000009.parquet"), tmp_path / "lake/trades/date=x/other.parquet",
+    store_of(tmp_path, [trade(2)])  # not compacted yet
+    for orphan in (known.with_name("main-000000000002.parquet"), known.with_name("day+000000000009.parquet"),
                    tmp_path / "lake/.staging/main-1/0/data_0.parquet"):
         orphan.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(known, orphan)
     with Lake(tmp_path) as lake:
-        assert ids(tmp_path) == [1]
+        assert ids(tmp_path) == [1, 2]
         assert len(lake.verify()) == 3
         assert compact(tmp_path, NOW).orphans == 2
         assert lake.verify() == []
-    assert parquet(tmp_path) == [known]
+        assert ids(tmp_path) == [1, 2]
+
+
+def test_without_its_catalog_no_file_of_the_lake_is_removed(tmp_path):
+    """What is in no journal any more would be gone for good."""
+    store_of(tmp_path, [trade(1)])
+    compact(tmp_path, NOW)
+    store_of(tmp_path, [trade(2)])
+    compact(tmp_path, NOW, keep_journal_ns=-1)
+    before = parquet(tmp_path)
+    for path in tmp_path.glob("catalog.db*"):
+        path.unlink()
+    with pytest.raises(UsageError, match=r"^[^\n]*does not know 1 files of the lake[^\n]*$"):
+        compact(tmp_path, NOW)
+    assert parquet(tmp_path) == before
+    with Lake(tmp_path) as lake:
+        assert any("nothing else has its rows" in it for it in lake.verify())
 
 
 def test_a_second_compaction_is_refused_in_one_line(tmp_path):
@@ -264,7 +281,7 @@ def again(store, *records):
 COVERED = Covered(*BTC, Channel.TRADES, 0, 400, T0, T0)
 DAMAGES = {
     "a page of the journal": (lambda it: overwrite(it.journal[2], 0.5, b"\xff" * 6_000), "000000000003.db: "),
-    "the head of a journal file": (lambda it: overwrite(it.journal[2], 0), "000000000003.db: file is not a database"),
+    "the head of a journal file": (lambda it: overwrite(it.journal[2], 0), "is corrupt: file is not a database"),
     "a batch": (lambda it: in_sql(it.journal[2], "DELETE FROM batches WHERE batch = 3"), "batch 3 tells of {} rows"),
     "a number of a batch": (lambda it: in_sql(it.journal[2], "UPDATE batches SET batch = 9"), "stands where 3 should"),
     "counts": (

@@ -218,5 +218,11 @@ def _version(file: sqlite3.Connection) -> int:
 
 
 def _check(file: sqlite3.Connection, path: Path) -> None:
-    if (version := _version(file)) > VERSION:
+    try:
+        version = _version(file)
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError):
+            raise
+        raise UsageError(f"{path} is corrupt: {error}") from error
+    if version > VERSION:
         raise UsageError(f"{path} was written by a newer OneTape: schema {version}, this one reads {VERSION}")

@@ -7,7 +7,7 @@ import fcntl
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -19,9 +19,9 @@ from msgspec import Struct, field
 
 from onetape.clock import DAY, HOUR
 from onetape.errors import UsageError
-from onetape.storage.catalog import Catalog, Compacted, Publication, StoredInstrument, open_catalog
+from onetape.storage.catalog import NAME, Catalog, Compacted, Publication, StoredInstrument, open_catalog
 from onetape.storage.journal import POSITIONS
-from onetape.storage.merging import crowded, merge
+from onetape.storage.merging import MERGED, crowded, merge
 from onetape.storage.moment import covered, line
 from onetape.storage.parquet import FOLDER, STAGING, Staged, copy, engine, file_name, lake_paths, put_in_place
 from onetape.storage.sealed import (
@@ -118,12 +118,11 @@ def _written(store: Path, it: JournalFile, now: int, memory: str) -> Publication
         with closing(open_sound(it.path)) as file:
             counts = counts_of(file)
             instruments: Instruments = file.execute("SELECT * FROM instruments ORDER BY id").fetchall()
-            unnumbered = [text for (text,) in file.execute("SELECT DISTINCT symbol FROM quarantine")]
             coverage = list(covered(file))
         last, committed_at = last_batch(it.path) or (it.first_batch - 1, 0)
         with engine(store, memory) as duck:
             prepare(duck)
-            prepare_file(duck, it.writer, instruments, unnumbered)
+            prepare_file(duck, it.writer, instruments)
             staged = _copied(store, it, duck, counts, last + 1 << POSITIONS)
     files = put_in_place(store, staged, file_name(it.writer, it.first_batch), it.writer)
     known = [StoredInstrument(venue, symbol, pair or symbol) for _, venue, symbol, pair in instruments]
@@ -164,6 +163,10 @@ def _refusing() -> Iterator[None]:
         yield
     except (duckdb.DataError, duckdb.InvalidInputException) as error:
         raise Refused(line(error)) from error
+    except duckdb.IOException as error:
+        if "malformed" not in str(error):  # what SQLite says of a damaged page, passed on by the stream
+            raise
+        raise Refused(line(error)) from error
     except sqlite3.DatabaseError as error:
         if isinstance(error, sqlite3.OperationalError):  # not the file: the disk
             raise
@@ -177,6 +180,11 @@ def _sweep(store: Path, catalog: Catalog) -> int:
     """Removes what a killed compaction has left; returns how many files of the lake that were."""
     shutil.rmtree(store / STAGING, ignore_errors=True)
     found = orphans(store, catalog)
+    if lost := only_copies(store, catalog, found):
+        raise UsageError(
+            f"{store / NAME} does not know {len(lost)} files of the lake whose rows are nowhere else, {lost[0]} is one:"
+            " put back the catalog that belongs to them, or move them away",
+        )
     for path in found:
         (store / path).unlink()
         with suppress(OSError):  # others are in it
@@ -184,10 +192,28 @@ def _sweep(store: Path, catalog: Catalog) -> int:
     return len(found)
 
 
-def orphans(store: Path, catalog: Catalog) -> list[str]:
+def orphans(store: Path, catalog: Catalog | None) -> list[str]:
     """Files of the lake that the catalog does not know."""
+    if catalog is None:
+        return sorted(lake_paths(store))
     known = {it.path for it in catalog.files()}.union(catalog.replaced())
     return sorted(lake_paths(store) - known)
+
+
+def only_copies(store: Path, catalog: Catalog | None, found: Iterable[str]) -> list[str]:
+    """Those of the files that the catalog does not know which no kill explains: it is lost, or an old one.
+
+    What a kill leaves is a copy: of a file of the journal that is not compacted yet, or of files of the same partition.
+    """
+    done = catalog.compacted() if catalog else []
+    waiting = {file_name(it.writer, it.first_batch) for it in uncompacted(store, done)}
+    files = catalog.files() if catalog else []
+    known = {Path(it.path).parent for it in files if (store / it.path).exists()}
+    return [
+        path for path in found
+        if not any(Path(path).name.startswith(it) for it in waiting)
+        and not (Path(path).name.startswith(MERGED) and Path(path).parent in known)
+    ]
 
 
 def _retire_journal(store: Path, catalog: Catalog, until: int) -> int:

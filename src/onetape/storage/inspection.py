@@ -11,7 +11,7 @@ import msgspec
 
 from onetape.errors import UsageError
 from onetape.storage.catalog import Compacted, LakeFile, read_catalog
-from onetape.storage.compaction import alone, orphans
+from onetape.storage.compaction import alone, only_copies, orphans
 from onetape.storage.journal import POSITIONS
 from onetape.storage.moment import Moment, coverage_of, count_of, line, look, opened
 from onetape.storage.parquet import STAGING, scan
@@ -70,7 +70,7 @@ def verify(store: Path, connect: Callable[[], duckdb.DuckDBPyConnection]) -> lis
     if not damaged and not unreadable:  # else these would only say it again
         try:
             with closing(connect()) as duck:
-                problems += [*_doubles(duck), *_uncovered(duck, moment)]
+                problems += [*_doubles(duck), *_uncovered(duck, look(store))]  # of now: a writer may go on
         except UsageError as error:
             problems.append(line(error))
     return problems
@@ -94,7 +94,7 @@ def _of_journal_file(it: JournalFile) -> Iterator[str]:
             yield from (f"{name}: {text}" for text in _of_batches(file, it.first_batch))
     except FileNotFoundError:
         return
-    except (sqlite3.DatabaseError, msgspec.DecodeError) as error:
+    except (sqlite3.DatabaseError, msgspec.DecodeError, UsageError) as error:
         yield f"{name}: {line(error)}"
 
 
@@ -121,7 +121,7 @@ def _of_writers(store: Path, compacted: Sequence[Compacted]) -> Iterator[str]:
     for it in journal_files(store):
         try:
             last = last_batch(it.path)
-        except sqlite3.DatabaseError:  # told already
+        except (sqlite3.DatabaseError, UsageError):  # told already
             return
         spans[it.writer][it.first_batch] = last[0] if last else it.first_batch - 1
     for done in compacted:
@@ -156,10 +156,11 @@ def _of_folders(store: Path) -> Iterator[str]:
     """Leftovers of a killed compaction; while one is running, what it has not published is none."""
     try:
         with alone(store), read_catalog(store) as catalog:
-            if catalog is None:
-                return
-            yield from (f"{path}: the catalog does not know it; the next compaction removes it"
-                        for path in orphans(store, catalog))
+            found = orphans(store, catalog)
+            lost = set(only_copies(store, catalog, found))
+            for path in found:
+                what = "nothing else has its rows" if path in lost else "the next compaction removes it"
+                yield f"{path}: the catalog does not know it; {what}"
             if (store / STAGING).exists():
                 yield f"{STAGING}: left by a killed compaction; the next one removes it"
     except (UsageError, OSError):  # one is running, or nobody may write here

@@ -154,7 +154,8 @@ class Journal:
                     counts["not stored"] += 1
                     continue
                 table, to_row = writer
-                values[table] += to_row(record, pos, self._instrument(record))
+                instrument = 0 if table == "quarantine" else self._instrument(record)  # it may be any text
+                values[table] += to_row(record, pos, instrument)
             for table, of_table in values.items():
                 counts[table] += _insert_rows(file, table, of_table, at_least=CHUNK)
         for table, of_table in values.items():
@@ -276,12 +277,25 @@ def writers(store: Path) -> list[Path]:
 
 
 def open_readonly(path: Path) -> sqlite3.Connection:
-    """For reading while it is written. Raises UsageError for a schema that is newer than this code."""
-    file = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False)
-    (version,) = file.execute("PRAGMA user_version").fetchone()
-    if version > VERSION:
+    """For reading while it is written. Raises UsageError: it is corrupt, or its schema is newer than this code."""
+    return _checked(path, sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, check_same_thread=False))
+
+
+def _checked(path: Path, file: sqlite3.Connection) -> sqlite3.Connection:
+    try:
+        (version,) = file.execute("PRAGMA user_version").fetchone()
+        if version > VERSION:
+            raise UsageError(f"{path} was written by a newer OneTape: schema {version}, this one reads {VERSION}")
+        if version < 1:
+            raise UsageError(f"{path} is corrupt: it has no tables")
+    except sqlite3.DatabaseError as error:
         file.close()
-        raise UsageError(f"{path} was written by a newer OneTape: schema {version}, this one reads {VERSION}")
+        if isinstance(error, sqlite3.OperationalError):  # it may be there in a moment, or no longer
+            raise
+        raise UsageError(f"{path} is corrupt: {error}") from error
+    except BaseException:
+        file.close()
+        raise
     return file
 
 
@@ -295,9 +309,10 @@ def read(path: Path, table: str, after: int = 0) -> Iterable[tuple[object, ...]]
 
 
 def _last_batch(path: Path) -> int:
-    file = open_readonly(path)
-    try:
-        (last,) = file.execute("SELECT max(batch) FROM batches").fetchone()
-    finally:
-        file.close()
+    """Opened for writing: a kill while the log was folded in leaves what only a writer may undo."""
+    with closing(_checked(path, sqlite3.connect(path))) as file:
+        try:
+            (last,) = file.execute("SELECT max(batch) FROM batches").fetchone()
+        except sqlite3.DatabaseError as error:
+            raise UsageError(f"{path} cannot be read: {error}") from error
     return last if last is not None else int(path.stem) - 1

@@ -7,6 +7,9 @@ from onetape.storage.catalog import Catalog, LakeFile
 from onetape.storage.parquet import STAGING, copy, engine, put_in_place, scan
 from onetape.storage.tables import LAKE
 
+MERGED = "day+"
+"""What the names of merged files begin with."""
+
 
 def crowded(files: Sequence[LakeFile], merge_at: int) -> Iterator[list[LakeFile]]:
     """The files of each partition that has so many."""
@@ -23,7 +26,7 @@ def merge(store: Path, group: Sequence[LakeFile], catalog: Catalog, now: int, me
     times = [of.low] if of.low in of.columns else []
     order = ", ".join(f'"{it}"' for it in ("symbol", *times, "writer", "pos"))
     # No name is ever used twice: a generation has one publication, and "+" stands in no name of a writer's file.
-    name = f"day+{catalog.generation() + 1:012d}"
+    name = f"{MERGED}{catalog.generation() + 1:012d}"
     with engine(store, memory) as duck:
         staged = copy(duck, f"FROM {scan(store, group)} ORDER BY {order}", table, store / STAGING / "merged" / name)
     if (rows := sum(it.rows for it in staged)) != (before := sum(it.rows for it in group)):

@@ -46,6 +46,9 @@ def consistently(store: Path, read: Callable[[Moment], T]) -> T:
             if _all_there(moment):
                 text = " ".join(str(error).split())
                 raise UsageError(f"{store} cannot be read: {text}") from error
+    gone = [it.path for it in moment.lake if not (store / it.path).exists()]
+    if gone:  # the catalog goes on naming it: nobody has merged it away
+        raise UsageError(f"{store} cannot be read: {gone[0]} is missing")
     raise UsageError(f"{store} cannot be read: its files change faster than they can be opened")
 
 

@@ -26,7 +26,7 @@ _KEYS: dict[type, tuple[str, tuple[str, ...], Callable[[Any], Key]]] = {
     BookSnapshot: ("book_snapshots", ("exchange_time", "sequence"), lambda it: (it.exchange_time, it.sequence)),
     BookDelta: ("book_deltas", ("after", "sequence"), lambda it: (it.after, it.sequence)),
     FeedStatus: ("feed_status", ("since", "reason"), lambda it: (it.since, it.reason)),
-    FeedError: ("quarantine", ("reason",), lambda it: (it.reason,)),
+    FeedError: ("quarantine", ("reason", "text"), lambda it: (it.reason, it.text)),
 }
 
 

@@ -7,10 +7,8 @@ from pathlib import Path
 
 from msgspec import Struct
 
-from onetape.errors import UsageError
 from onetape.storage.catalog import Compacted
-from onetape.storage.journal import files, writers
-from onetape.storage.schema import VERSION
+from onetape.storage.journal import files, open_readonly, writers
 
 
 class JournalFile(Struct, frozen=True):
@@ -67,25 +65,13 @@ def open_sound(path: Path) -> sqlite3.Connection:
     for a schema that is newer than this code.
     """
     try:
-        return _open(path)
+        return open_readonly(path)
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 255 != sqlite3.SQLITE_READONLY:
             raise
     with closing(sqlite3.connect(path)) as file:
         file.execute("SELECT count(*) FROM sqlite_master")  # whoever reads and may write rolls it back
-    return _open(path)
-
-
-def _open(path: Path) -> sqlite3.Connection:
-    file = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
-    try:
-        (version,) = file.execute("PRAGMA user_version").fetchone()
-        if version > VERSION:
-            raise UsageError(f"{path} was written by a newer OneTape: schema {version}, this one reads {VERSION}")
-    except BaseException:
-        file.close()
-        raise
-    return file
+    return open_readonly(path)
 
 
 def last_batch(path: Path) -> tuple[int, int] | None:

@@ -163,7 +163,7 @@ def projection(table: str, source: str) -> str:
     of = LAKE[table]
     keys = {"date": f"DATE '1970-01-01' + (\"{of.day}\" // {DAY})::INTEGER"}
     if of.stored_as_text:
-        keys |= {"venue": "venue", "pair": "getvariable('pairs_of')[symbol]"}
+        keys |= {"venue": "venue", "pair": "'_'"}  # its symbols may be any text
     else:
         keys |= {"venue": "getvariable('venues')[instrument]", "pair": "getvariable('pairs')[instrument]"}
     listed = ", ".join(f'{sql} AS "{name}"' for name, sql in {**keys, **of.columns}.items())
@@ -209,10 +209,10 @@ def prepare_trades(duck: duckdb.DuckDBPyConnection, *, wide: bool) -> None:
 
 
 def prepare_file(
-    duck: duckdb.DuckDBPyConnection, writer: str, instruments: list[tuple[int, str, str, str]], others: list[str], *,
+    duck: duckdb.DuckDBPyConnection, writer: str, instruments: list[tuple[int, str, str, str]], *,
     as_words: bool = True,
 ) -> None:
-    """Whose rows come next: instruments as (id, venue, symbol, pair), and symbols of rows that know no instrument.
+    """Whose rows come next: instruments as (id, venue, symbol, pair).
 
     ``as_words``: as ENUMs, that only the rows of this file know.
     """
@@ -224,7 +224,6 @@ def prepare_file(
     ):
         _set_words(duck, name, words, as_words=as_words)
     _set_words(duck, "writers", [writer], as_words=as_words)
-    duck.execute("SET VARIABLE pairs_of = map(?::VARCHAR[], ?::VARCHAR[])", [others, [folder(it) for it in others]])
 
 
 def _set_words(duck: duckdb.DuckDBPyConnection, name: str, words: list[str], *, as_words: bool) -> None:

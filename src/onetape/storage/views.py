@@ -50,7 +50,7 @@ def views(moment: Moment, config: Config) -> duckdb.DuckDBPyConnection:
 
 
 def _make_tails(duck: duckdb.DuckDBPyConnection) -> None:
-    prepare_file(duck, "", [], [], as_words=False)
+    prepare_file(duck, "", [], as_words=False)
     prepare_trades(duck, wide=False)
     for table, of in LAKE.items():
         types = _types(table) | {name: "VARCHAR" for name, sql in of.stream.items() if sql.startswith("cast(")}
@@ -69,8 +69,7 @@ def _load(duck: duckdb.DuckDBPyConnection, it: JournalFile) -> None:
         (last,) = file.execute("SELECT max(batch) FROM batches").fetchone()
         counts = {table: file.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in LAKE}  # noqa: S608
         instruments = file.execute("SELECT * FROM instruments ORDER BY id").fetchall()
-        unnumbered = [text for (text,) in file.execute("SELECT DISTINCT symbol FROM quarantine")]
-    prepare_file(duck, it.writer, instruments, unnumbered, as_words=False)
+    prepare_file(duck, it.writer, instruments, as_words=False)
 
     def run(table: str, select: str) -> int:
         (rows,) = duck.execute(f"INSERT INTO {_tail(table)} {select}").fetchone() or (0,)
