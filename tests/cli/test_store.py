@@ -120,6 +120,8 @@ def test_limit_start_and_end(store):
     assert ids("--start", f"{START // 1000 + 61}") == ["3", "6", "7"]
     assert ids("--start", f"{START + 61_000}", "--end", "2024-08-08T14:01:30+02:00") == ["3"]
     assert ids("--end", "2024-08-08") == []
+    assert len(ids("--start", "0", "--end", "2261-01-01")) == 5
+    assert "--limit" in refusal("trades", "--store", store, "--limit", "99999999999999999999")
 
 
 def test_books_of_the_built_in_session_and_their_pairs(tmp_path):
@@ -143,6 +145,20 @@ def test_for_people_there_are_tables(store):
     assert "provisional" in text
     assert "incomplete" in text
     assert "open" in good("gaps", "--store", store)
+
+
+@pytest.mark.parametrize("columns", [30, 60, 80])
+def test_in_a_narrow_terminal_no_number_is_cut_and_what_is_left_out_is_said(store, columns):
+    done = subprocess.run(
+        [COMMAND, "trades", "--store", store, "--limit", "2"], capture_output=True, text=True, check=True,
+        env=os.environ | {"COLUMNS": str(columns), "NO_COLOR": "1"},
+    )
+    lines = done.stdout.splitlines()
+    assert max(map(len, lines)) <= columns
+    if columns < 80:
+        assert "left out for lack of room" in " ".join(lines)
+    else:
+        assert "100.10" in done.stdout
 
 
 def test_the_state_of_a_store_and_its_upkeep(store):
@@ -170,6 +186,8 @@ def test_what_verify_finds_is_told_and_ends_with_1(store):
 ])
 def test_a_store_that_is_none_is_one_line(tmp_path, command):
     assert "no store" in refusal(*command, "--store", tmp_path / "nothing")
+    (tmp_path / "other").mkdir()
+    assert "no store" in refusal(*command, "--store", tmp_path / "other")
 
 
 def test_an_unknown_pair_is_refused_with_the_nearest(store):
@@ -177,9 +195,9 @@ def test_an_unknown_pair_is_refused_with_the_nearest(store):
     assert "did you mean 'binance'" in refusal("trades", "--store", store, "--venue", "binanse")
 
 
-@pytest.mark.parametrize("time", ["yesterday", "", "1", "2024-13-01", "9" * 400])
+@pytest.mark.parametrize("time", ["yesterday", "", "-1", "2024-13-01", "9" * 400, "9999-12-31", "2262-04-12", "9" * 19])
 def test_a_time_that_is_none_is_refused(store, time):
-    assert "--start must be a date" in refusal("trades", "--store", store, "--start", time)
+    assert "--start must be a date" in refusal("trades", "--store", store, f"--start={time}")
 
 
 @pytest.mark.parametrize("pair", ["'; DROP TABLE trades; --", "%", "../../etc", "\x00", "a" * 5_000])

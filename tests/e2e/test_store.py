@@ -1,11 +1,19 @@
 """What real recordings bring is in the store: every trade once, digit for digit, and candles that follow from them."""
 import json
+import os
+import subprocess
+import sys
 from collections import Counter
+from contextlib import suppress
 from decimal import Decimal as D
+from itertools import permutations
+from pathlib import Path
+from random import Random
 
 import pytest
 
 from onetape.clock import MINUTE
+from onetape.errors import RetryBatch
 from onetape.feed.recording import open_recording
 from onetape.feed.replay import Replay
 from onetape.model import Channel, Event, InstrumentId
@@ -169,3 +177,112 @@ def test_a_process_that_ends_and_begins_again_stores_the_same(recordings, tmp_pa
         assert lake.coverage().keys() == whole.coverage().keys() == {(*ETH, Channel.TRADES)}
         for key, coverage in lake.coverage().items():
             assert list(coverage) == list(whole.coverage()[key])
+
+
+PARTS = ((0, 400), (300, 700), (700, 1_000))  # of the inputs, in thousandths
+
+
+def part(recording, venue, folder, first, last):
+    """A recording of others with some of the lines of another, and their receive times."""
+    lines = recording.read_text().splitlines(keepends=True)
+    times = recording.with_name(recording.name.replace(".jsonl", ".recv_ns.txt")).read_text().split()
+    begin, end = len(lines) * first // 1_000, len(lines) * last // 1_000
+    folder.mkdir(exist_ok=True)
+    (folder / f"{first}.jsonl").write_text("".join(lines[begin:end]))
+    (folder / f"{first}.recv_ns.txt").write_text("\n".join(times[begin:end]) + "\n")
+    return folder / f"{first}.jsonl"
+
+
+@pytest.mark.parametrize("order", list(permutations(range(3))))
+def test_parts_of_a_recording_in_any_order_make_the_same_tape_and_candles(recordings, tmp_path, order):
+    """What comes later than what is newer makes revisions; none is known before its end or its trades."""
+    whole = recordings / "binance/spot_20240808_ethusdt.jsonl"
+    paths = [part(whole, "binance", tmp_path / "parts", *it) for it in PARTS]
+    keep(whole, "binance", tmp_path / "whole")
+    for number in order:
+        keep(paths[number], "binance", tmp_path / "store")
+    assert stored(tmp_path / "store") == stored(tmp_path / "whole")
+    assert candles_of(tmp_path / "store") == candles_of(tmp_path / "whole")
+    with Lake(tmp_path / "store") as lake, Lake(tmp_path / "whole") as all_at_once:
+        assert {it.state for it in lake.gaps()} <= {"healed"}
+        trades = lake.trades()
+        for it in lake.candles(latest=False):
+            assert it.available_at >= it.end
+            inside = (one for one in trades if it.start <= one.exchange_time < it.end)
+            assert sum(one.available_at <= it.available_at for one in inside) >= it.trades
+        for interval in ("1s", "1m", "5m"):
+            told = {it.end: (it.complete, it.trades, it.close) for it in lake.candles(interval=interval)}
+            expected = {
+                it.end: (it.complete, it.trades, it.close) for it in all_at_once.candles(interval=interval)}
+            assert told.items() >= expected.items()
+        assert lake.verify() == []
+
+
+def test_a_full_disk_loses_nothing_that_came_before_it(recordings, tmp_path):
+    """The batch that failed stays the first in line, and nothing that came after it is committed without it."""
+    recording = recordings / "binance/spot_20240808_ethusdt.jsonl"
+    player = Replay(open_recording(recording), "binance")
+    with Keeper(tmp_path) as keeper:
+        def give(until):
+            for step in player:
+                for _, it in step.outcomes:
+                    if isinstance(it, Event):
+                        keeper.handle(it)
+                if step.line >= until:
+                    return
+        give(9_000)
+        keeper.flush()
+        file = keeper.journal._file
+        (pages,) = file.execute("PRAGMA page_count").fetchone()
+        file.execute(f"PRAGMA max_page_count={pages}")
+        with pytest.raises(RetryBatch, match="full"):
+            give(30_000)
+        file.execute("PRAGMA max_page_count=1000000")
+    keep(recording, "binance", tmp_path)
+    keep(recording, "binance", tmp_path / "whole")
+    assert stored(tmp_path) == stored(tmp_path / "whole")
+    with Lake(tmp_path) as lake:
+        assert lake.verify() == []
+
+
+KEEP = """
+import sys
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from test_store import keep
+keep(Path(sys.argv[2]), "binance", Path(sys.argv[3]))
+print("done", flush=True)
+"""
+COMPACT = """
+import sys, time
+from pathlib import Path
+from onetape.storage.compaction import compact
+while True:
+    compact(Path(sys.argv[1]), now=time.time_ns(), keep_journal_ns=-1, merge_at=3)
+"""
+
+
+@pytest.mark.parametrize("kills", [100 if os.environ.get("ONETAPE_LONG") else 6])
+def test_kill_9_while_a_recording_is_kept_and_compacted(recordings, tmp_path, kills):
+    """Both are killed at random moments; in the end all is there, once, as if nothing had happened."""
+    recording, store = recordings / "binance/spot_20240808_ethusdt.jsonl", tmp_path / "store"
+    random, before = Random(7), 0
+    (store / "journal").mkdir(parents=True)
+    for _ in range(kills):
+        writer = subprocess.Popen([sys.executable, "-c", KEEP, Path(__file__).parent, recording, store])
+        other = subprocess.Popen([sys.executable, "-c", COMPACT, store])
+        for process in random.sample([writer, other], 2):
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(random.uniform(0.2, 2.5))
+            process.kill()
+            process.wait()
+        with Lake(store) as lake:
+            assert [it for it in lake.verify() if "next compaction" not in it and "next one" not in it] == []
+            assert lake.count("trades") >= before
+            before = lake.count("trades")
+    keep(recording, "binance", store)
+    compact(store, now=0)
+    assert stored(store) == Counter(set(raw(recording, "binance")))
+    assert candles_of(store) == minutes(recording)
+    with Lake(store) as lake:
+        assert lake.verify() == []

@@ -12,7 +12,8 @@ from onetape.nearest import nearest
 if TYPE_CHECKING:
     from onetape.storage.lake import Lake
 
-_UNITS = {10: SECOND, 13: 10**6, 16: 10**3, 19: 1}  # of an epoch time, by its number of digits
+_LATEST = 1 << 63
+_UNITS = ((11, SECOND), (14, 10**6), (17, 10**3), (19, 1))  # of an epoch time, by how many digits it has at most
 
 
 def moment(text: str, option: str) -> int:
@@ -20,17 +21,24 @@ def moment(text: str, option: str) -> int:
 
     Raises UsageError.
     """
-    if text.isascii() and text.isdigit() and len(text) in _UNITS:
-        return int(text) * _UNITS[len(text)]
     try:
-        if text.endswith("Z") and len(text) >= 20:
-            return rfc3339(text)
-        time = datetime.fromisoformat(text)
-        whole = time if time.tzinfo else time.replace(tzinfo=UTC)
-        return int(whole.replace(microsecond=0).timestamp()) * SECOND + whole.microsecond * 1_000
+        time = _parse(text)
+        if not -_LATEST < time < _LATEST - 1:
+            raise ValueError("beyond what 64 bits hold in ns")
     except (ValueError, OverflowError) as error:
-        wanted = "a date (2024-08-08), a time (2024-08-08T12:00:00Z) or an epoch number of 10, 13, 16 or 19 digits"
+        wanted = "a date (2024-08-08), a time (2024-08-08T12:00:00Z) or an epoch number in s, ms, us or ns, before 2262"
         raise UsageError(f"{option} must be {wanted}: {text[:40]!r}") from error
+    return time
+
+
+def _parse(text: str) -> int:
+    if text.isascii() and text.isdigit():
+        return int(text) * next((unit for digits, unit in _UNITS if len(text) <= digits), _LATEST)
+    if text.endswith("Z") and len(text) >= 20:
+        return rfc3339(text)
+    time = datetime.fromisoformat(text)
+    whole = time if time.tzinfo else time.replace(tzinfo=UTC)
+    return int(whole.replace(microsecond=0).timestamp()) * SECOND + whole.microsecond * 1_000
 
 
 def find(lake: "Lake", venue: str | None, pair: str | None) -> frozenset[InstrumentId] | None:

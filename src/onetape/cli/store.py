@@ -38,7 +38,8 @@ Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="The folder 
 Venue = Annotated[str | None, typer.Option(help="Only this venue.")]
 Pair = Annotated[str | None, typer.Option(help="Only this pair, BTC-USDT; the venue's own symbol will do.")]
 Limit = Annotated[
-    int | None, typer.Option(min=1, metavar="N", help=f"The newest N. Without it: {ROWS} in a table, all as JSON.")
+    int | None,
+    typer.Option(min=1, max=10**9, metavar="N", help=f"The newest N. Without it: {ROWS} in a table, all as JSON."),
 ]
 Start = Annotated[
     str | None, typer.Option(metavar="TIME", help="From then on: 2024-08-08, 2024-08-08T12:00:00Z, or an epoch number.")
@@ -180,7 +181,8 @@ def _candles(lake: "Lake", selection: "Selection", interval: str, source: str) -
             "interval": it.interval, "start": str(it.start), "end": str(it.end), **values, "complete": it.complete,
             "final": it.final, "source": it.source,
         }
-        state = "provisional" if not it.final else "complete" if it.complete else "incomplete"
+        state = "complete" if it.complete else "incomplete"
+        state = state if it.final else "provisional" if it.complete else "provisional, incomplete"
         yield row, {"time": f"{_clock(it.end)[:19]}Z", "state": state}
 
 

@@ -22,7 +22,7 @@ from onetape.errors import UsageError
 from onetape.storage.catalog import NAME, Catalog, Compacted, Publication, StoredInstrument, open_catalog
 from onetape.storage.journal import POSITIONS
 from onetape.storage.merging import MERGED, crowded, merge
-from onetape.storage.moment import covered, line
+from onetape.storage.moment import check, covered, line
 from onetape.storage.parquet import FOLDER, STAGING, Staged, copy, engine, file_name, lake_paths, put_in_place
 from onetape.storage.sealed import (
     JournalFile,
@@ -75,8 +75,7 @@ def compact(
 
     Raises UsageError: there is no store, it cannot be written, or another compaction is running.
     """
-    if not store.is_dir():
-        raise UsageError(f"{store} is no store: there is no such folder")
+    check(store)
     report = Report()
     with _said_plainly(store), alone(store), open_catalog(store) as catalog:
         report.orphans = _sweep(store, catalog)

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from onetape.errors import UsageError
 from onetape.model import InstrumentId
-from onetape.storage.catalog import Compacted, LakeFile, StoredInstrument, TapeId, read_catalog
+from onetape.storage.catalog import NAME, Compacted, LakeFile, StoredInstrument, TapeId, read_catalog
 from onetape.storage.schema import CHANNELS
 from onetape.storage.sealed import JournalFile, open_sound, uncompacted
 from onetape.tape.coverage import Coverage, Covered
@@ -52,10 +52,17 @@ def consistently(store: Path, read: Callable[[Moment], T]) -> T:
     raise UsageError(f"{store} cannot be read: its files change faster than they can be opened")
 
 
-def look(store: Path) -> Moment:
-    """The catalog first, then the journal; anew if the catalog has gone on, for the journal may have lost a file."""
+def check(store: Path) -> None:
+    """Raises UsageError: there is no store."""
     if not store.is_dir():
         raise UsageError(f"{store} is no store: there is no such folder")
+    if not (store / "journal").is_dir() and not (store / NAME).exists():
+        raise UsageError(f"{store} is no store: it has no journal")
+
+
+def look(store: Path) -> Moment:
+    """The catalog first, then the journal; anew if the catalog has gone on, for the journal may have lost a file."""
+    check(store)
     for _ in range(TRIES):
         with read_catalog(store) as catalog:
             if catalog is None:
