@@ -3,7 +3,7 @@
 Sans-I/O. Sessions say what happened on their connections; the pipeline outlives them and owns one ledger and one candle
 builder for each tape. What comes of an event goes to ``store`` and ``publish`` before ``handle`` returns; what is
 needed from outside is returned. Batches are closed here too, so that gap, coverage and candle rows always stand in the
-same transaction as the trades that they speak of, and a replay makes the same ones.
+same transaction as the trades that they speak of.
 """
 from collections.abc import Callable, Iterable, Sequence
 

@@ -17,7 +17,7 @@ from onetape.storage.stale import StaleCandles
 from onetape.tape.coverage import Covered
 from onetape.tape.history import History
 
-MAX_UNCOMMITTED = 8  # batches; then whoever brings more has to wait for the disk
+MAX_UNCOMMITTED = 64  # batches; then whoever brings more has to wait for the disk
 
 
 class Keeper:
@@ -25,7 +25,7 @@ class Keeper:
 
     ``tape_of`` names the channel that feeds an instrument's candles, where that is known from its subscriptions.
     ``repeats``: what comes may have come before, at the same times, as when a recording is played again. ``today``: as
-    of the Pipeline. After an exception out of ``handle`` only leave: what was not committed is as if it never came.
+    of the Pipeline. After an exception out of ``handle`` there is only leaving: what was not committed never came.
     """
 
     def __init__(
@@ -42,8 +42,10 @@ class Keeper:
         )
         self._store, self._tape_of, self._may_repeat = store, tape_of, repeats
         self._repeats: Repeats | None = None
+        self._whole = True
         self._uncommitted: deque[Future[None]] = deque()
-        self._batches: deque[Batch] = deque()  # of the disk's thread
+        self._taken: deque[Batch] = deque()  # by the disk's thread at its next turn
+        self._failed: Batch | None = None
 
     def __enter__(self) -> Self:
         """Raises UsageError: another writer, a folder that cannot be written, a schema that is newer."""
@@ -62,10 +64,18 @@ class Keeper:
 
     def handle(self, event: Event) -> Sequence[NeedTrades]:
         """Raises RetryBatch: the disk takes no more."""
-        return self.pipeline.handle(event)
+        self._whole = False
+        needs = self.pipeline.handle(event)
+        self._whole = True
+        return needs
 
     def finish(self, now: int) -> Sequence[NeedTrades]:
-        """Nothing more will come: commits what waits, and mends stored candles that late trades have touched."""
+        """Nothing more will come: commits what waits, and mends stored candles that late trades have touched.
+
+        Not after an exception out of ``handle``: a trade that the ledger has seen may not have come to its batch.
+        """
+        if not self._whole:
+            return ()
         needs = self.pipeline.finish(now)
         self.flush()
         for id, stale in self._stale:
@@ -90,13 +100,24 @@ class Keeper:
         while self._uncommitted and (self._uncommitted[0].done() or len(self._uncommitted) >= MAX_UNCOMMITTED):
             self._uncommitted[0].result()
             self._uncommitted.popleft()
-        self._uncommitted.append(self._disk.submit(self._write, self.journal.take(now)))
+        self._taken.append(self.journal.take(now))
+        self._uncommitted.append(self._disk.submit(self._write))
 
-    def _write(self, batch: Batch) -> None:
-        self._batches.append(batch)
-        while self._batches:  # one that failed is tried again before the next one
-            self.journal.commit(self._batches[0])
-            self._batches.popleft()
+    def _write(self) -> None:
+        """All that was taken, in one transaction: a replay brings batches faster than the disk commits them one by one.
+
+        What failed is tried again, with what came after it.
+        """
+        batch, self._failed = self._failed or Batch([], 0), None
+        while self._taken:
+            one = self._taken.popleft()
+            batch.records += one.records
+            batch.committed_at = max(batch.committed_at, one.committed_at)
+        try:
+            self.journal.commit(batch)
+        except BaseException:
+            self._failed = batch
+            raise
 
     def _history(self, id: InstrumentId, channel: Channel) -> History:
         return self._stored.history(id, channel, self.pipeline.policy.intervals, self._tape_of(id))

@@ -95,15 +95,14 @@ def _keeping(store: Path | None, player: "Replay", kept: Counter[str]) -> Iterat
     from onetape.service import Keeper
     from onetape.storage.schema import TABLES
 
-    time, whole = 0, True
+    time = 0
 
     def keep(step: "Step") -> None:
-        nonlocal time, whole
-        time, whole = step.input.time, False
+        nonlocal time
+        time = step.input.time
         for _, outcome in step.outcomes:
             if isinstance(outcome, Event):
                 keeper.handle(outcome)
-        whole = True
 
     with Keeper(
         store, pair_of=player.pair, book_of=player.book, tape_of=player.tape, repeats=True,
@@ -111,9 +110,8 @@ def _keeping(store: Path | None, player: "Replay", kept: Counter[str]) -> Iterat
     ) as keeper:
         try:
             yield keep
-        except OneTapeError:
-            if whole:  # the recording ends here, not the store
-                keeper.finish(time)
+        except OneTapeError:  # it may be the recording that ends here
+            keeper.finish(time)
             raise
         keeper.finish(time)
         kept.update({table: rows for table, rows in keeper.journal.counters.items() if table in TABLES})
