@@ -4,7 +4,7 @@ parse     bytes to events, by the venue
 book      snapshots and deltas into verified books, watches (session less parse)
 pipeline  trades checked, had once, counted into candles; batches (what it adds to the session)
 journal   rows built, committed (what it adds to the pipeline)
-whole     frames/s from bytes to committed rows
+all       from bytes to committed rows, and the frames/s that this makes
 """
 import gc
 import os
