@@ -5,8 +5,10 @@ and single matches follow one rule, and it does not matter in which order they c
 if it is still there after the grace it is a gap: told, and asked for. Where ids prove nothing (Bybit), trades are only
 kept apart by them.
 """
+from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 from msgspec import Struct, structs
 
@@ -51,6 +53,9 @@ class _Suspect(Struct, frozen=True):
     before: int
 
 
+_after, _before = attrgetter("after"), attrgetter("before")
+
+
 class TradeLedger:
     """Of one instrument and channel; outlives connections. The one owner of what counts as seen."""
 
@@ -64,11 +69,14 @@ class TradeLedger:
         self.received = self.duplicates = self.skipped = self.forgotten = 0
         self._grace_ns = grace_ns
         self._coverage = Coverage(state.intervals)
-        self._gaps = [structs.replace(it) for it in state.gaps]
+        self._gaps = sorted(map(structs.replace, state.gaps), key=_after)  # disjoint, so by both ends
         self._suspects: deque[_Suspect] = deque()
         if state.intervals:  # what was only suspected when the process ended is told at the first wake
             self._suspects.append(_Suspect(0, state.intervals[0].first, state.intervals[-1].last))
         self._closed = list(state.closed)
+        self._told_gaps = Coverage()  # ids that were told to be missing, once
+        for after, before in (*((it.after, it.before) for it in self._gaps), *self._closed):
+            self._told_gaps.add(after + 1, before - 1, 0, 0)
         self._stored = stored
         self._hours: OrderedDict[int, dict[str, None]] = OrderedDict()  # ids by the hour of their trades
         self._told = self._coverage.last  # of the coverage that ``take_covered`` has told, the highest interval
@@ -112,8 +120,7 @@ class TradeLedger:
         while self._suspects and self._suspects[0].due <= now:
             suspect = self._suspects.popleft()
             for hole in self._coverage.missing(suspect.after, suspect.before):
-                known = (*((gap.after, gap.before) for gap in self._gaps), *self._closed)
-                if not any(after < hole.first and hole.last < before for after, before in known):
+                if not self._told_gaps.covers(hole.first, hole.last):
                     out += self._open(hole, now)
         return out
 
@@ -171,7 +178,8 @@ class TradeLedger:
 
     def _open(self, hole: Interval, now: int) -> list[Output]:
         gap = OpenGap(hole.first - 1, hole.last + 1, hole.from_time, hole.to_time, now)
-        self._gaps.append(gap)
+        insort(self._gaps, gap, key=_after)
+        self._told_gaps.add(hole.first, hole.last, 0, 0)
         opened = GapOpened(
             venue=self.id.venue, symbol=self.id.symbol, exchange_time=hole.to_time, received_time=now,
             available_at=now, channel=self.channel, after=str(gap.after), before=str(gap.before),
@@ -181,9 +189,8 @@ class TradeLedger:
 
     def _fill(self, first: int, last: int, added: int, now: int) -> Sequence[Output]:
         out: list[Output] = []
-        for gap in list(self._gaps):
-            if last <= gap.after or first >= gap.before:
-                continue
+        low = bisect_right(self._gaps, first, key=_before)
+        for gap in self._gaps[low : bisect_left(self._gaps, last, key=_after)]:
             gap.recovered += min(added, gap.before - gap.after - 1)
             if self._coverage.covers(gap.after + 1, gap.before - 1):
                 out.append(self.close(gap, "filled", now, healed=True))
