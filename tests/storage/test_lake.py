@@ -417,6 +417,7 @@ def test_what_is_no_store_is_refused_in_one_line(tmp_path):
 
 
 def test_an_empty_store_has_nothing(tmp_path):
+    (tmp_path / "journal").mkdir()
     with Lake(tmp_path) as lake:
         assert (lake.trades(), lake.candles(), lake.gaps(), lake.books(), lake.instruments()) == ([], [], [], [], [])
         assert lake.coverage() == {}
