@@ -200,10 +200,8 @@ def test_a_time_that_is_none_is_refused(store, time):
     assert "--start must be a date" in refusal("trades", "--store", store, f"--start={time}")
 
 
-@pytest.mark.parametrize("pair", ["'; DROP TABLE trades; --", "%", "../../etc", "\x00", "a" * 5_000])
+@pytest.mark.parametrize("pair", ["'; DROP TABLE trades; --", "%", "../../etc", "a" * 5_000])
 def test_hostile_names_are_only_unknown(store, pair):
-    if "\x00" in pair:
-        pytest.skip("no program can be given this argument")
     assert "no pair" in refusal("trades", "--store", store, f"--pair={pair}")
 
 

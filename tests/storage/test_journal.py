@@ -17,7 +17,8 @@ from onetape.errors import RetryBatch, UsageError
 from onetape.model import Candle, Channel, FeedStatus, Quote, Side, Source, Ticker, Trade, TrustState
 from onetape.storage import journal as journal_module
 from onetape.storage.journal import CHUNK, POSITIONS, Journal, files, open_readonly, read, writers
-from onetape.storage.schema import TABLES, exact, identity, mantissa
+from onetape.storage.rows import scaled
+from onetape.storage.schema import TABLES, identity, mantissa
 from onetape.tape.coverage import Covered
 
 HEAD = {"venue": "binance", "symbol": "BTCUSDT", "received_time": 2, "available_at": 3}
@@ -320,7 +321,7 @@ def test_gap_and_coverage_rows_commit_with_the_trades_that_they_speak_of(tmp_pat
 
 @given(st.decimals(0, 10**18, places=9) | st.decimals(0, 10**20, places=0))
 def test_mantissas_keep_every_digit(value):
-    assert str(exact(*mantissa(value))) == str(value)
+    assert str(scaled(*mantissa(value))) == str(value)
 
 
 @pytest.mark.parametrize(("text", "stored"), [
@@ -337,7 +338,7 @@ def test_a_22_digit_number_stays_exact(tmp_path):
     with Journal(tmp_path) as journal:
         commit(journal, trade(1, size="1234567890123.123456789"))
         (row,) = read(files(journal.folder)[0], "trades")
-    assert exact(row[8], row[9] & 255) == D("1234567890123.123456789")
+    assert scaled(row[8], row[9] & 255) == D("1234567890123.123456789")
 
 
 def test_every_table_is_strict(tmp_path):

@@ -1,21 +1,18 @@
 """``onetape storage``: how a store is doing, and its upkeep."""
 import sys
 import time
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 import typer
 
 from onetape.cli.main import app
 from onetape.cli.output import print_json, print_table
+from onetape.cli.store import DEFAULT, Json, Store
 from onetape.clock import isoformat
 
-DEFAULT = Path("data")
 storage = typer.Typer(no_args_is_help=True, help="A store: its state, its compaction, its soundness.")
 app.add_typer(storage, name="storage")
 
-Store = Annotated[Path, typer.Option("--store", metavar="DIR", help="The folder of the store.")]
-Json = Annotated[bool, typer.Option("--json", help="An array of objects, numbers as text.")]
 
 
 @storage.command()

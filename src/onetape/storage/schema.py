@@ -94,11 +94,6 @@ def _mantissa(text: str) -> tuple[int | str, int]:
     return value if value < INT64 else str(value), len(fraction)
 
 
-def exact(whole: int | str, scale: int) -> Decimal:
-    """The Decimal of a mantissa, with the very digits that it was made from."""
-    return Decimal(whole).scaleb(-scale) if scale else Decimal(whole)
-
-
 Record = Event | Covered
 """All that can be written: the rows that speak of trades commit with them."""
 
