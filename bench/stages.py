@@ -113,7 +113,9 @@ def time_keeper(player) -> int:
         tempfile.TemporaryDirectory() as folder,
         Keeper(Path(folder), pair_of=player.pair, book_of=player.book, tape_of=player.tape) as keeper,
     ):
-        return time_play(player, keeper.handle)
+        took, began = time_play(player, keeper.handle), time.perf_counter_ns()
+        keeper.flush()
+        return took + time.perf_counter_ns() - began
 
 
 if __name__ == "__main__":
