@@ -14,6 +14,7 @@ from onetape.candles.builder import INTERVALS, LATENESS_NS, CandleBuilder
 from onetape.candles.series import StaleRange
 from onetape.clock import MILLISECOND, SECOND
 from onetape.model import (
+    TAPES,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -40,7 +41,6 @@ from onetape.tape.validation import EARLIEST, SanityCheck, impossible, skipped, 
 
 NOTHING: Sequence[NeedTrades] = ()
 _NEVER = 1 << 63
-TAPES = frozenset({Channel.TRADES, Channel.AGG_TRADES})
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -195,12 +195,8 @@ class Pipeline:
 
     def candles(self, id: InstrumentId) -> CandleBuilder | None:
         """The builder of an instrument's candles, to read what runs; None before its first trade."""
-        found = (self._tapes.get((*id, channel)) for channel in Channel)
+        found = (self._tapes.get((*id, channel)) for channel in TAPES)
         return next((tape.builder for tape in found if tape is not None and tape.builder), None)
-
-    def ledger(self, id: InstrumentId, channel: Channel) -> TradeLedger | None:
-        tape = self._tapes.get((*id, channel))
-        return tape.ledger if tape else None
 
     # --- the tape ---------------------------------------------------------------------------------------------------
 
@@ -244,9 +240,9 @@ class Pipeline:
 
     def _refuse(self, tape: _Tape, it: Trade, reason: str, now: int) -> Sequence[Output]:
         """It goes to the quarantine; its id is accounted for, so that nobody looks for it again and again."""
-        time = it.received_time if worthless(it) == "" else it.exchange_time
-        if tape.newest is not None and worthless(it) == "":  # its own is absurd
-            time = tape.newest.exchange_time
+        time = it.exchange_time
+        if not worthless(it):  # then it is its time that is absurd
+            time = tape.newest.exchange_time if tape.newest else it.received_time
         outputs = tape.ledger.skip(skipped(it, f"quarantined: {reason}", time, now), now)
         if outputs is None:
             return ()
@@ -316,7 +312,7 @@ class Pipeline:
         known = self._restore(id, channel)
         ledger = TradeLedger(
             id, channel, self.policy.grace_ns, known.ledger, lambda hour: self._stored_ids(id, channel, hour))
-        others = (self._tapes.get((*id, other)) for other in TAPES - {channel})
+        others = (self._tapes.get((*id, other)) for other in TAPES if other is not channel)
         taken = any(other is not None and other.builder is not None for other in others)
         builder = self._builder(id, known) if known.feeds_candles and not taken else None
         tape = self._tapes[(*id, channel)] = _Tape(ledger, builder, self._pair_of(id))

@@ -78,8 +78,9 @@ class Keeper:
             return ()
         needs = self.pipeline.finish(now)
         self.flush()
+        coverage = self._stored.lake.coverage() if self._stale else {}
         for id, stale in self._stale:
-            for candles in rebuilt(self._stored.lake, id, stale, now):
+            for candles in rebuilt(self._stored.lake, coverage, id, stale, now):
                 self.pipeline.restate(candles, now)
         self.flush()
         self._stale.clear()

@@ -13,7 +13,7 @@ from onetape.feed.door import Door, Outcome
 from onetape.feed.inputs import Answer, Input, Opened
 from onetape.feed.recording import Header, Recording
 from onetape.feed.session import Session
-from onetape.model import Channel, InstrumentId, Request, RestKind
+from onetape.model import TAPES, Channel, InstrumentId, Request, RestKind
 from onetape.nearest import nearest
 from onetape.venues.base import UNREADABLE, Timings
 
@@ -94,7 +94,7 @@ class Replay:
         tape = venues.capabilities(id.venue).tape
         setups = (it for it in self._recording.header.sessions.values() if it.venue == id.venue)
         channels = {it.channel for setup in setups for it in setup.wanted if it.symbol == id.symbol}
-        others = channels & {Channel.TRADES, Channel.AGG_TRADES}
+        others = channels.intersection(TAPES)
         return tape if tape in others else next(iter(others), None)
 
     def _chosen(self, it: Input, header: Header) -> Input | None:

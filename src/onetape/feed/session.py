@@ -12,6 +12,7 @@ from onetape.feed.liveness import BookFrozen, HeartbeatSilent, Liveness, SocketS
 from onetape.feed.resync import Resync, Step
 from onetape.feed.watch import SubscriptionWatch
 from onetape.model import (
+    TAPES,
     BadLevels,
     BookDelta,
     BookSnapshot,
@@ -60,8 +61,6 @@ MAX_SYMBOL = 64
 MAX_BOOKS = 10_000  # that come unasked, in recordings of others
 MAX_STRANGERS = 1_000  # symbols that nobody asked for and that came all the same
 
-_TAPES = (Channel.TRADES, Channel.AGG_TRADES)
-
 BookFactory = Callable[[Window], OrderBook]
 
 
@@ -108,7 +107,7 @@ class Session:
         self._frame_gap_ns = int(SECOND / venue.spec.limits.sends_per_second)
         self._requests, self._requests_since = 0, now  # of the budget per hour
         self._strangers: set[str] = set()
-        self._awaited = {it for it in wanted or () if it.channel in _TAPES}  # of which nothing has come yet
+        self._awaited = {it for it in wanted or () if it.channel in TAPES}  # of which nothing has come yet
         self._increments: dict[str, tuple[Decimal, Decimal]] = {}  # tick and lot, as last told
         self._refused_frame: bytes | None = None  # it was quarantined already
         self._pong_by: int | None = None
@@ -216,7 +215,7 @@ class Session:
 
     def close(self, reason: str, now: int) -> list[Event | Command]:
         """The socket is gone, and with it every book; what a tape misses from now on, its ids may not tell."""
-        tapes = (it for it in self._wanted or () if it.channel in _TAPES)
+        tapes = (it for it in self._wanted or () if it.channel in TAPES)
         out: list[Event | Command] = [self._status(it, TrustState.DOWN, reason, now) for it in tapes]
         for feed in self._feeds.values():
             out += feed.sync.down(reason, now)

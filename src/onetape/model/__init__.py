@@ -35,14 +35,14 @@ from onetape.model.events import (
     decode,
     encode,
 )
-from onetape.model.instruments import Capabilities, Channel, Instrument, InstrumentId, Kind, Subscription
+from onetape.model.instruments import TAPES, Capabilities, Channel, Instrument, InstrumentId, Kind, Subscription
 from onetape.model.levels import EMPTY, BadLevels, Level, Levels, Shape
 from onetape.model.numbers import BadNumber
 
 __all__ = [
-    "EMPTY", "BadLevels", "BadNumber", "BookDelta", "BookSnapshot", "Candle", "Capabilities", "Change", "Channel",
-    "Command", "ConnectionGap", "ConnectionState", "Event", "FeedError", "FeedStatus", "Fetch", "Flag", "GapClosed",
-    "GapOpened", "Instrument", "InstrumentChanged", "InstrumentId", "Kind", "Level", "Levels", "Lifecycle",
+    "EMPTY", "TAPES", "BadLevels", "BadNumber", "BookDelta", "BookSnapshot", "Candle", "Capabilities", "Change",
+    "Channel", "Command", "ConnectionGap", "ConnectionState", "Event", "FeedError", "FeedStatus", "Fetch", "Flag",
+    "GapClosed", "GapOpened", "Instrument", "InstrumentChanged", "InstrumentId", "Kind", "Level", "Levels", "Lifecycle",
     "NeedSnapshot", "NeedTrades", "Quote", "Reconnect", "Request", "RestKind", "Send", "Shape", "Side", "Skipped",
     "Source", "Subscription", "Ticker", "Trade", "TrustState", "VenueStatus", "decode", "encode",
 ]

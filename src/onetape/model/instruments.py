@@ -58,6 +58,10 @@ class Channel(StrEnum):
     STATUS = "status"
 
 
+TAPES = (Channel.TRADES, Channel.AGG_TRADES)
+"""The channels that bring trades."""
+
+
 class Subscription(Struct, frozen=True, order=True):
     """(symbol, channel), with the depth of a book or the interval of candles where the channel needs one."""
 

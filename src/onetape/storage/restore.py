@@ -1,5 +1,5 @@
 """Gives a pipeline what the store knows of a tape, and builds candles anew from stored trades."""
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
 from msgspec import structs
@@ -7,15 +7,18 @@ from msgspec import structs
 from onetape.candles.batch import build
 from onetape.candles.series import Series, StaleRange
 from onetape.clock import DAY, HOUR, interval_ns
-from onetape.model import Candle, Channel, InstrumentId, Trade
+from onetape.model import TAPES, Candle, Channel, InstrumentId, Trade
+from onetape.storage.catalog import TapeId
 from onetape.storage.lake import Lake, Selection, StoredGap
 from onetape.tape.coverage import Coverage
 from onetape.tape.history import History
 from onetape.tape.ledger import LedgerState, OpenGap
 from onetape.venues import VENUES
 
-_TAPES = (Channel.TRADES, Channel.AGG_TRADES)
 _NEVER = 1 << 63
+Coverages = Mapping[TapeId, Coverage]
+UNPROVEN = Coverage()
+"""Of a tape whose ids prove nothing; nobody adds to it."""
 
 
 class Stored:
@@ -36,7 +39,7 @@ class Stored:
         feeds = wanted or channel
         if tuple(id) not in self.pairs:
             return History(feeds_candles=feeds is channel)
-        feeds = feeding(self.lake, id) or feeds
+        feeds = feeding(self.lake, self.coverage, id) or feeds
         last = self.lake.trades(_of(id, channel=channel, limit=1))
         if not last:
             return History(ledger=self._ledger(id, channel), feeds_candles=feeds is channel)
@@ -88,34 +91,36 @@ class Stored:
         return [it for it in _holes(coverage) if it not in explained]
 
     def _covered(self, id: InstrumentId, channel: Channel) -> Coverage:
-        return self.coverage.get((*id, channel)) or Coverage()
+        return self.coverage.get((*id, channel), UNPROVEN)
 
 
-def feeding(lake: Lake, id: InstrumentId) -> Channel | None:
+def feeding(lake: Lake, coverage: Coverages, id: InstrumentId) -> Channel | None:
     """The channel whose stored trades make the candles: the one that is stored for longest, else the venue's tape."""
     tape = VENUES[id.venue].spec.capabilities.tape if id.venue in VENUES else Channel.TRADES
-    stored = [it for it in _TAPES if lake.trades(_of(id, channel=it, limit=1))]
+    stored = [it for it in TAPES if lake.trades(_of(id, channel=it, limit=1))]
     if len(stored) < 2:
         return stored[0] if stored else None
-    coverage = lake.coverage()
-    return min(stored, key=lambda it: (_since(coverage.get((*id, it)) or Coverage()) or 0, it is not tape))
+    return min(stored, key=lambda it: (_since(coverage.get((*id, it), UNPROVEN)) or 0, it is not tape))
 
 
-def rebuilt(lake: Lake, id: InstrumentId, stale: StaleRange, now: int) -> Iterator[list[Candle]]:
+def rebuilt(
+    lake: Lake, coverage: Coverages, id: InstrumentId, stale: StaleRange, now: int,
+) -> Iterator[list[Candle]]:
     """Final candles whose stored trades say something else than they do, each as its next revision.
 
     In parts, so that no more than an hour of trades, or those of one candle, are held.
     """
-    channel = feeding(lake, id)
-    coverage = lake.coverage().get((*id, channel)) if channel is not None else None
+    channel = feeding(lake, coverage, id)
+    if channel is None:
+        return
+    known = coverage.get((*id, channel), UNPROVEN)
     for start, end in _parts(lake, id, channel, stale):
         trades = lake.trades(_of(id, channel=channel, start=start, end=end))
         stored = {it.end: it for it in lake.candles(_of(id, start=start + 1, end=end + 1), stale.interval)}
         built = build(
-            trades, stale.interval, now, until=end, covered_since=_since(coverage or Coverage()) or _NEVER,
-            gaps=_holes(coverage or Coverage()),
+            trades, stale.interval, now, until=end, covered_since=_since(known) or _NEVER, gaps=_holes(known),
         )
-        yield list(_revisions(built, stored, _known(trades, stale.interval), proven=bool(coverage)))
+        yield list(_revisions(built, stored, _known(trades, stale.interval), proven=bool(known)))
 
 
 def _known(trades: Iterable[Trade], interval: str) -> dict[int, int]:
@@ -136,10 +141,10 @@ def running(lake: Lake, selection: Selection, interval: str) -> list[Candle]:
         id = InstrumentId(it.venue, it.symbol)
         if selection.venue not in (None, it.venue) or (selection.instruments and id not in selection.instruments):
             continue
-        channel = feeding(lake, id)
+        channel = feeding(lake, coverage, id)
         if channel is None:
             continue
-        known = coverage.get((*id, channel)) or Coverage()
+        known = coverage.get((*id, channel), UNPROVEN)
         (last,) = lake.trades(_of(id, channel=channel, limit=1))
         until = _final_until(lake, id, last.exchange_time)
         trades = lake.trades(_of(id, channel=channel, start=None if until is None else _longest(until, (interval,))))
@@ -179,7 +184,7 @@ def _revisions(
             )
 
 
-def _parts(lake: Lake, id: InstrumentId, channel: Channel | None, stale: StaleRange) -> Iterator[tuple[int, int]]:
+def _parts(lake: Lake, id: InstrumentId, channel: Channel, stale: StaleRange) -> Iterator[tuple[int, int]]:
     """Those that have trades, the newest first; what lies between them costs nothing."""
     length = interval_ns(stale.interval)
     step = length * max(1, HOUR // length)

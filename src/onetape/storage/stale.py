@@ -42,6 +42,9 @@ class StaleCandles:
         except (OSError, msgspec.MsgspecError) as error:
             raise UsageError(f"{self._path} cannot be read; without it no candle is rebuilt: {error}") from error
 
+    def __bool__(self) -> bool:
+        return bool(self._ranges)
+
     def __iter__(self) -> Iterator[tuple[InstrumentId, StaleRange]]:
         for (id, interval), ranges in self._ranges.items():
             for it in ranges:

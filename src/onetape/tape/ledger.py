@@ -126,7 +126,7 @@ class TradeLedger:
 
     def finish(self, now: int) -> list[Output]:
         """Nothing more will come: what is missing now is a gap without a grace."""
-        self._suspects.extend(_Suspect(now, it.after, it.before) for it in self._take_suspects())
+        self._suspects = deque(_Suspect(now, it.after, it.before) for it in self._suspects)
         return self.wake(now)
 
     def take_covered(self) -> list[Covered]:
@@ -141,11 +141,6 @@ class TradeLedger:
         if not self._coverage.covers(gap.after + 1, gap.before - 1):
             self._closed.append((gap.after, gap.before))
         return self._tell_closed(gap, cause, now, healed=healed)
-
-    def _take_suspects(self) -> list[_Suspect]:
-        suspects = list(self._suspects)
-        self._suspects.clear()
-        return suspects
 
     # --- ids that are consecutive -----------------------------------------------------------------------------------
 
