@@ -53,7 +53,7 @@ def test_a_recording_that_came_to_its_end_says_so(tmp_path):
     (b"", "is empty"),
     (b"\n", "is empty"),
     (b"\x7fELF\0\0", "is not a recording"),
-    (b'{"onetape":1}\n', "corrupt in line 1"),
+    (b'{"onetape":"1"}\n', "corrupt in line 1"),
     (b'{"onetape":9,"sessions":{}}\n', "newer OneTape"),
 ])
 def test_a_file_that_is_no_recording(tmp_path, content, words):

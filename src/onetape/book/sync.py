@@ -29,6 +29,7 @@ from onetape.model import (
     FeedStatus,
     InstrumentId,
     Level,
+    Levels,
     NeedSnapshot,
     TrustState,
 )
@@ -55,6 +56,8 @@ class BookSync:
         self._rules, self._checksum = rules, checksum
         self._following = False
         self._here = 0
+        self._time = 0  # exchange time of what came last into the book
+        self._cut_at = 0
         self._last_after: int | None = None
         self._joining = False  # at a REST snapshot, before the first delta, the one that reaches over it
         self._seen: int | None = None  # sequence of the last delta that came while not in the book
@@ -95,6 +98,25 @@ class BookSync:
             return self._break(reason, now)
         self._void()
         return [self._need(reason)] if self._asked else []
+
+    def introduce(self, now: int) -> list[BookSnapshot | FeedStatus]:
+        """For somebody who was not listening until now: the book as it is, if it can be trusted, and its state."""
+        status = FeedStatus(
+            venue=self.id.venue, symbol=self.id.symbol, exchange_time=now, received_time=now, available_at=now,
+            channel=Channel.BOOK, state=self.state, since=self.since, reason=self.reason,
+        )
+        return [self.view(now), status] if self.state is TrustState.LIVE else [status]
+
+    def view(self, now: int, depth: int = 0) -> BookSnapshot:
+        """The book as it is, to ``depth`` levels per side (0: all inside the edge)."""
+        bids, asks = self.book.bids(depth), self.book.asks(depth)
+        edges = [len(side) for side, known in zip((bids, asks), self.book.known, strict=True) if known is not None]
+        return BookSnapshot(
+            venue=self.id.venue, symbol=self.id.symbol, exchange_time=self._time, received_time=now, available_at=now,
+            sequence=self._here, bids=Levels.of(bids), asks=Levels.of(asks),
+            depth=depth or min(edges, default=self._cut_at),
+            verification=self.verification,
+        )
 
     def down(self, reason: str, now: int) -> list[Output]:
         """The connection is gone: nothing more will come."""
@@ -169,6 +191,7 @@ class BookSync:
         self.book.replace(snapshot.bids, snapshot.asks, snapshot.depth)
         self._pending, self._snapshot, self._asked = deque(), None, False
         self._here, self._last_after, self._joining = snapshot.sequence, None, waiting is not None
+        self._time, self._cut_at = snapshot.exchange_time, snapshot.depth
         self.verification = snapshot.verification
         self._whole_each_time = snapshot.verification == "none" and not self._rules.counted
         bids, asks = self.book.held
@@ -209,7 +232,7 @@ class BookSync:
                 self.ignored += 1
                 return []
         self.book.apply(delta.bids, delta.asks)
-        self._here, self._last_after, self._joining = sequence, after, False
+        self._here, self._last_after, self._joining, self._time = sequence, after, False, delta.exchange_time
         self.applied += 1
         if not self._sum_holds(delta.checksum):
             return self._break(f"the checksum does not hold after {sequence}", now)

@@ -1,12 +1,27 @@
 """The one door by which everything from outside enters: it numbers, it times, and it wakes who is due before."""
+from collections.abc import Sequence
 from itertools import count
 
-from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged
+from onetape import venues
+from onetape.feed.inputs import (
+    Answer,
+    Closed,
+    Failed,
+    Frame,
+    Input,
+    Listed,
+    Opened,
+    Pinged,
+    Setup,
+    Started,
+    Stopped,
+    Unlisted,
+)
+from onetape.feed.instruments import Directory
+from onetape.feed.line import Line, Outcome
+from onetape.feed.pace import Pace
 from onetape.feed.session import Session
-from onetape.model import Command, Event
-
-Outcome = tuple[str, Event | Command]
-"""Name of the connection, and what its session said."""
+from onetape.model import Command, ConnectionState, Event, InstrumentId, Lifecycle
 
 
 class Door:
@@ -16,10 +31,24 @@ class Door:
     its own deadline. So no timer has to be recorded.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: int = 0) -> None:
+        """``seed`` makes the jitter of reconnects."""
+        self.lines: dict[str, Line] = {}
+        """By name. A connection is called after its line: ``binance#3``."""
         self.sessions: dict[str, Session] = {}
+        """Of the connections that stand, by name; where a recording names no lines, made by whoever plays it."""
+        self.directories: dict[str, Directory] = {}
+        """What each venue lists."""
+        self.late = 0
+        """Inputs of connections that had been given up."""
+        self._seed = seed
         self._numbers = count(1)
         self._time = 0
+
+    @property
+    def time(self) -> int:
+        """Of the last input or wake, ns."""
+        return self._time
 
     def stamp(self, now: int) -> tuple[int, int]:
         """Number and time for the next input; a clock that goes back is held still."""
@@ -29,26 +58,104 @@ class Door:
     def enter(self, it: Input) -> list[Outcome]:
         """Passes an input on, after the wakes that are due before it. An unknown connection is a KeyError."""
         out = self.wake(it.time)
-        name = it.connection
-        out += [(name, outcome) for outcome in _give(self.sessions[name], it)]
-        if isinstance(it, Closed):
-            del self.sessions[name]
-        return out
+        match it:
+            case Started():
+                return out + self._start(it)
+            case Stopped():
+                return out + [said for line in self.lines.values() for said in line.stop(it.time)]
+            case Listed():
+                return out + self._list(it)
+            case Unlisted():
+                return [*out, (it.connection, ConnectionState(
+                    venue=it.connection, received_time=it.time, available_at=it.time, connection=it.connection,
+                    state=Lifecycle.RECONNECTING, reason=it.reason,
+                ))]
+            case _:
+                return out + self._to_connection(it)
 
     def next_wake(self) -> int | None:
-        """The earliest deadline of all sessions; None if nothing is due ever."""
-        return min((due for it in self.sessions.values() if (due := it.next_wake()) is not None), default=None)
+        """The earliest deadline of all lines and sessions; None if nothing is due ever."""
+        sessions = min((due for it in self.sessions.values() if (due := it.next_wake()) is not None), default=None)
+        lines = min((due for it in self.lines.values() if (due := it.next_wake()) is not None), default=None)
+        return lines if sessions is None else sessions if lines is None else min(sessions, lines)
 
     def wake(self, now: int) -> list[Outcome]:
         """All that is due until ``now``, in the order of the deadlines; ties in the order of the connections."""
         out: list[Outcome] = []
         while (due := self.next_wake()) is not None and due <= now:
-            name, session = next(it for it in self.sessions.items() if it[1].next_wake() == due)
-            out += [(name, outcome) for outcome in session.wake(due)]
+            self._time = max(self._time, due)
+            name = next((name for name, it in self.sessions.items() if it.next_wake() == due), None)
+            if name is not None:
+                out += self._relay(name, self.sessions[name].wake(due), due)
+            else:
+                out += next(it for it in self.lines.values() if it.next_wake() == due).wake(due)
+        return out
+
+    def line_of(self, connection: str) -> Line | None:
+        return self.lines.get(connection.partition("#")[0])
+
+    def _start(self, it: Started) -> list[Outcome]:
+        """The venue's lines, which share what it allows of connection attempts."""
+        venue = venues.VENUES[it.connection]
+        limits = venue.spec.limits
+        pace = Pace(limits.connects, limits.connects_per_ns)
+        self.directories[it.connection] = Directory(venue(""), it.instruments)
+        out: list[Outcome] = []
+        for name, setup in it.lines.items():
+            line = Line(name, setup, venue.spec, pace, self.sessions, self._seed, self._new_session)
+            self.lines[name] = line
+            out += line.start(it.time)
+        return out
+
+    @staticmethod
+    def _new_session(setup: Setup, now: int) -> Session:
+        return Session(venues.create(setup.venue, setup.route), setup.wanted, now, timings=setup.timings)
+
+    def _open(self, line: Line, it: Opened) -> list[Outcome]:
+        out = line.opened(it.connection, it.time)
+        listed = self.directories[line.setup.venue].instruments
+        for symbol in dict.fromkeys(wanted.symbol for wanted in line.setup.wanted):
+            instrument = listed.get(InstrumentId(line.setup.venue, symbol))
+            if instrument is not None:
+                out += self._relay(it.connection, self.sessions[it.connection].learn(instrument, it.time), it.time)
+        return out
+
+    def _to_connection(self, it: Input) -> list[Outcome]:
+        line = self.line_of(it.connection)
+        if line is None:
+            return self._to_session(self.sessions[it.connection], it)
+        if isinstance(it, Opened):
+            return self._open(line, it)
+        if isinstance(it, Closed):
+            return line.closed(it)
+        session = self.sessions.get(it.connection)
+        if session is None:  # given up, and the rest of it was on its way
+            self.late += 1
+            return []
+        return line.relay(it.connection, _give(session, it), it.time)
+
+    def _to_session(self, session: Session, it: Input) -> list[Outcome]:
+        said = [(it.connection, outcome) for outcome in _give(session, it)]
+        if isinstance(it, Closed):
+            del self.sessions[it.connection]
+        return said
+
+    def _relay(self, connection: str, said: Sequence[Event | Command], now: int) -> list[Outcome]:
+        line = self.line_of(connection)
+        return [(connection, it) for it in said] if line is None else line.relay(connection, said, now)
+
+    def _list(self, it: Listed) -> list[Outcome]:
+        """Told to everybody once, and to the venue's own sessions, whose books may hang on it."""
+        out: list[Outcome] = []
+        for change in self.directories[it.connection].receive(it.pages, it.time):
+            out.append((it.connection, change))
+            for name, session in self.sessions.items():
+                if session.venue.spec.name == it.connection:
+                    out += self._relay(name, session.learn(change.instrument, it.time), it.time)
         return out
 
 
-def _give(session: Session, it: Input) -> list[Event | Command]:
+def _give(session: Session, it: Input) -> Sequence[Event | Command]:
     match it:
         case Frame():
             return session.receive(it.data, it.time)
@@ -60,6 +167,8 @@ def _give(session: Session, it: Input) -> list[Event | Command]:
             return session.open(it.time)
         case Pinged():
             session.pinged(it.time)
-            return []
+            return ()
         case Closed():
             return session.close(it.reason, it.time)
+        case Listed() | Unlisted() | Started() | Stopped():
+            return ()

@@ -1,6 +1,10 @@
 """Everything that can come from outside: numbered, timed, and all that a replay needs."""
 from msgspec import Struct
 
+from onetape.feed.patience import Patience
+from onetape.model import Instrument, Subscription
+from onetape.venues.base import Timings
+
 
 class _Input(Struct, frozen=True, gc=False, kw_only=True):
     number: int
@@ -41,7 +45,49 @@ class Pinged(_Input, frozen=True, gc=False):
 
 
 class Closed(_Input, frozen=True, gc=False):
+    """The socket is gone, or could not be had."""
+
+    reason: str
+    code: int = 0
+    """With which the venue closed the WebSocket; 0: none was given."""
+    status: int = 0
+    """HTTP status of a handshake that was refused; 0: it did not come so far."""
+    retry_after_ns: int = 0
+
+
+class Listed(_Input, frozen=True, gc=False):
+    """The venue's whole instrument list, the pages of its REST answers; ``connection`` is the venue's name."""
+
+    pages: tuple[bytes, ...]
+
+
+class Setup(Struct, frozen=True):
+    """What a line is made with."""
+
+    venue: str
+    route: str
+    wanted: tuple[Subscription, ...]
+    timings: Timings | None = None
+    """None: the venue's own."""
+    patience: Patience = Patience()
+
+
+class Started(_Input, frozen=True):
+    """A venue's instruments are known, and its lines are to connect; ``connection`` is the venue's name."""
+
+    lines: dict[str, Setup]
+    instruments: tuple[Instrument, ...] = ()
+    """Of the symbols that are wanted."""
+
+
+class Unlisted(_Input, frozen=True, gc=False):
+    """The venue's instruments could not be had yet; ``connection`` is the venue's name."""
+
     reason: str
 
 
-Input = Opened | Frame | Answer | Failed | Pinged | Closed
+class Stopped(_Input, frozen=True, gc=False):
+    """All lines are to end; ``connection`` is empty."""
+
+
+Input = Opened | Frame | Answer | Failed | Pinged | Closed | Listed | Unlisted | Started | Stopped

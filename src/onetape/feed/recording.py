@@ -12,21 +12,26 @@ from msgspec import Struct
 
 from onetape.clock import MILLISECOND, SECOND, decimal_seconds
 from onetape.errors import UsageError
-from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged
-from onetape.model import Instrument, Subscription
+from onetape.feed.inputs import (
+    Answer,
+    Closed,
+    Failed,
+    Frame,
+    Input,
+    Listed,
+    Opened,
+    Pinged,
+    Setup,
+    Started,
+    Stopped,
+    Unlisted,
+)
+from onetape.model import Instrument
 
-VERSION = 1
+VERSION = 2
 FLUSH_BYTES = 256 * 1024
 FLUSH_NS = 5 * SECOND
 """Uncompressed bytes, and time, after which what was written can be read by others, whatever happens to us."""
-
-
-class Setup(Struct, frozen=True):
-    """What a session was made with."""
-
-    venue: str
-    route: str
-    wanted: tuple[Subscription, ...]
 
 
 class Header(Struct, frozen=True, omit_defaults=True):
@@ -34,34 +39,49 @@ class Header(Struct, frozen=True, omit_defaults=True):
 
     onetape: int
     """Version of this format."""
-    sessions: dict[str, Setup]
-    """By the name of the connection."""
+    sessions: dict[str, Setup] = {}
+    """By the name of the connection, in format 1; since then each venue's start says what its lines are."""
     instruments: tuple[Instrument, ...] = ()
+    """In format 1."""
+    seed: int = 0
+    """Of the jitter of reconnects."""
 
 
 class _Line(Struct, omit_defaults=True, gc=False):
     n: int  # number
     t: int  # time, ns
     c: str  # connection
-    k: Literal["open", "frame", "answer", "failed", "ping", "close"]
+    k: Literal["open", "frame", "answer", "failed", "ping", "close", "start", "list", "unlisted", "stop"]
     d: str = ""  # the frame, body or reason, as text
     b: str = ""  # the same in base64, where it is not UTF-8
     i: int = 0  # id of the Fetch
     s: int = 0  # HTTP status
+    e: int = 0  # close code of the WebSocket
+    w: int = 0  # ns that the venue asks to wait
     u: str = ""  # url
     h: dict[str, str] = {}  # HTTP headers
 
 
-class _End(Struct):
+class _Start(Struct):
+    """The payload of ``start``."""
+
+    lines: dict[str, Setup]
+    instruments: tuple[Instrument, ...]
+
+
+class _End(Struct, omit_defaults=True):
     """The last line: without it the writer did not come to its end."""
 
     end: int  # number of inputs
+    hash: str = ""  # SHA-256 of the events that came of them, one JSON a line; empty: nobody has counted them
 
 
 _encode = msgspec.json.Encoder().encode
 _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_end = msgspec.json.Decoder(_End).decode
 _decode_header = msgspec.json.Decoder(Header).decode
+_decode_start = msgspec.json.Decoder(_Start).decode
+_decode_pages = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class RecordingWriter:
@@ -194,7 +214,15 @@ def _to_line(it: Input) -> _Line:
         case Pinged():
             line.k = "ping"
         case Closed():
-            line.k, line.d = "close", it.reason
+            line.k, line.d, line.e, line.s, line.w = "close", it.reason, it.code, it.status, it.retry_after_ns
+        case Started():
+            line.k, line.d = "start", _encode(_Start(it.lines, it.instruments)).decode()
+        case Listed():
+            line.k, line.d = "list", _encode([page.decode("utf-8", "replace") for page in it.pages]).decode()
+        case Unlisted():
+            line.k, line.d = "unlisted", it.reason
+        case Stopped():
+            line.k = "stop"
     return line
 
 
@@ -222,7 +250,22 @@ def _from_line(line: _Line) -> Input:
         case "ping":
             return Pinged(number=line.n, time=line.t, connection=line.c)
         case "close":
-            return Closed(number=line.n, time=line.t, connection=line.c, reason=line.d)
+            return Closed(
+                number=line.n, time=line.t, connection=line.c, reason=line.d, code=line.e, status=line.s,
+                retry_after_ns=line.w,
+            )
+        case "start":
+            it = _decode_start(line.d)
+            return Started(
+                number=line.n, time=line.t, connection=line.c, lines=it.lines, instruments=it.instruments
+            )
+        case "list":
+            pages = tuple(page.encode() for page in _decode_pages(line.d))
+            return Listed(number=line.n, time=line.t, connection=line.c, pages=pages)
+        case "unlisted":
+            return Unlisted(number=line.n, time=line.t, connection=line.c, reason=line.d)
+        case "stop":
+            return Stopped(number=line.n, time=line.t, connection=line.c)
 
 
 # --- those of others ------------------------------------------------------------------------------------------------

@@ -9,7 +9,8 @@ from onetape.book.sync import BookSync
 from onetape.clock import DAY
 from onetape.errors import UsageError
 from onetape.feed import plan
-from onetape.feed.door import Door, Outcome
+from onetape.feed.door import Door
+from onetape.feed.line import Outcome
 from onetape.feed.inputs import Answer, Input, Opened
 from onetape.feed.recording import Header, Recording
 from onetape.feed.session import Session

@@ -121,6 +121,20 @@ class Session:
         """By symbol."""
         return {symbol: feed.sync for symbol, feed in self._feeds.items()}
 
+    @property
+    def settled(self) -> bool:
+        """Data flows, every book is live, and no subscription has anything left to prove."""
+        live = all(feed.sync.state is TrustState.LIVE for feed in self._feeds.values())
+        return live and bool(self.delivered) and not self._watch.waiting
+
+    def introduce(self, now: int) -> list[Event]:
+        """All that somebody has to be told who was not listening until now."""
+        tapes = (it for it in self._wanted or () if it.channel in TAPES and it not in self._awaited)
+        out: list[Event] = [self._status(it, TrustState.LIVE, "", now) for it in tapes]
+        for feed in self._feeds.values():
+            out += feed.sync.introduce(now)
+        return out
+
     # --- inputs -----------------------------------------------------------------------------------------------------
 
     def open(self, now: int) -> list[Event | Command]:
@@ -139,6 +153,13 @@ class Session:
                 self._add_feed(subscription, now).resync.subscribed(sent)
             self._liveness.expect(subscription, sent, self.venue.spec.book.silence_ns if is_book else 0)
         self._watch.asked(self._watched(wanted), sent)
+        return out
+
+    def learn(self, it: Instrument, now: int) -> list[Event | Command]:
+        """An instrument of this venue, as its list says now."""
+        out: list[Event | Command] = []
+        self._instrument(it, now, out)
+        self._reschedule()
         return out
 
     def pinged(self, now: int) -> None:

@@ -1,6 +1,8 @@
 """The vocabulary: events, instruments, levels and commands. Imports nothing of ours but the base."""
 from onetape.model.commands import (
     Command,
+    Connect,
+    Disconnect,
     Fetch,
     NeedSnapshot,
     NeedTrades,
@@ -41,8 +43,9 @@ from onetape.model.numbers import BadNumber
 
 __all__ = [
     "EMPTY", "TAPES", "BadLevels", "BadNumber", "BookDelta", "BookSnapshot", "Candle", "Capabilities", "Change",
-    "Channel", "Command", "ConnectionGap", "ConnectionState", "Event", "FeedError", "FeedStatus", "Fetch", "Flag",
-    "GapClosed", "GapOpened", "Instrument", "InstrumentChanged", "InstrumentId", "Kind", "Level", "Levels", "Lifecycle",
-    "NeedSnapshot", "NeedTrades", "Quote", "Reconnect", "Request", "RestKind", "Send", "Shape", "Side", "Skipped",
-    "Source", "Subscription", "Ticker", "Trade", "TrustState", "VenueStatus", "decode", "encode",
+    "Channel", "Command", "Connect", "ConnectionGap", "ConnectionState", "Disconnect", "Event", "FeedError",
+    "FeedStatus", "Fetch", "Flag", "GapClosed", "GapOpened", "Instrument", "InstrumentChanged", "InstrumentId", "Kind",
+    "Level", "Levels", "Lifecycle", "NeedSnapshot", "NeedTrades", "Quote", "Reconnect", "Request", "RestKind", "Send",
+    "Shape", "Side", "Skipped", "Source", "Subscription", "Ticker", "Trade", "TrustState", "VenueStatus", "decode",
+    "encode",
 ]

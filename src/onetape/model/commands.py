@@ -51,6 +51,21 @@ class Reconnect(Struct, frozen=True):
     planned: bool = False
 
 
+class Connect(Struct, frozen=True):
+    """Open a socket; that it stands, or why it does not, comes back as Opened or Closed of ``connection``."""
+
+    connection: str
+    address: int
+    """Counts the attempts that failed in a row: which of several addresses to try."""
+
+
+class Disconnect(Struct, frozen=True):
+    """Close the socket of ``connection``, or give up opening it: nothing of it is listened to any more."""
+
+    connection: str
+    reason: str
+
+
 class NeedSnapshot(Struct, frozen=True):
     """A book cannot go on without a fresh snapshot."""
 
@@ -68,4 +83,4 @@ class NeedTrades(Struct, frozen=True):
     reason: str
 
 
-Command = Send | Fetch | Reconnect | NeedSnapshot | NeedTrades
+Command = Send | Fetch | Reconnect | Connect | Disconnect | NeedSnapshot | NeedTrades

@@ -159,6 +159,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     close_codes: Mapping[int, Reaction] = {}
     """WebSocket close codes that are not simply transient."""
     maintenance_wait_ns: int = 5 * SECOND
+    refused_wait_ns: int = 5 * MINUTE
+    """After a handshake that was refused with 403 or 429 and names no wait of its own."""
     ban_wait_ns: int = HOUR
 
 

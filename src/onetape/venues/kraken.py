@@ -89,6 +89,7 @@ SPEC = Spec(
     # An idle socket is closed after 60 s. A heartbeat comes every second, but only while nothing else does.
     timings=Timings(ping_every_ns=20 * SECOND, silence_ns=10 * SECOND, heartbeat_ns=0),
     budget=Budget(10, 10 * SECOND),  # about one request a second is safe: support.kraken.com/hc/articles/206548367
+    refused_wait_ns=10 * MINUTE,  # the edge bans for so long
     ban_wait_ns=10 * MINUTE,
 )
 

@@ -1,0 +1,284 @@
+"""One line to a venue: the connections that come and go for the same subscriptions, and when the next one is made."""
+from collections import Counter
+from collections.abc import Callable, MutableMapping, Sequence
+from zlib import crc32
+
+from onetape.clock import HOUR, MINUTE, SECOND
+from onetape.feed.inputs import Closed, Setup
+from onetape.feed.pace import Pace
+from onetape.feed.session import Session
+from onetape.model import (
+    Command,
+    Connect,
+    ConnectionState,
+    Disconnect,
+    Event,
+    Fetch,
+    Lifecycle,
+    Reconnect,
+    Send,
+    Skipped,
+    Trade,
+)
+from onetape.venues.base import Reaction, Spec
+
+Outcome = tuple[str, Event | Command]
+"""Name of the connection, and what was said there."""
+
+SWITCH_NS = 30 * SECOND  # a new connection has so long to show that it can take over
+RETRY_SWITCH_NS = MINUTE  # a replacement that failed is tried again so much later, as long as the old one holds
+FLOOD_NS = MINUTE  # close code 1008: the venue had too much of us
+PERMANENT = frozenset({400, 401, 404, 410, 451})  # answers to a handshake that asking again does not change
+LONGEST_WAIT_NS = 24 * HOUR
+
+
+class Line:
+    """Sans-I/O, like its sessions, which it makes and ends in ``sessions``.
+
+    At most two connections: the leader, whose books are passed on, and for a short while its replacement, of which only
+    the trades are, for the ledger takes each but once. ``seed`` makes the jitter, the same in each replay.
+    """
+
+    def __init__(
+        self, name: str, setup: Setup, spec: Spec, pace: Pace, sessions: MutableMapping[str, Session], seed: int,
+        new_session: Callable[[Setup, int], Session],
+    ) -> None:
+        self.name, self.setup, self.spec = name, setup, spec
+        self.state, self.since, self.reason = Lifecycle.STOPPED, 0, ""
+        self.leader = self.next = ""
+        """Names of connections: the one in charge, the one to replace it; asked for, or open. Empty: there is none."""
+        self.counters: Counter[str] = Counter()
+        self.failures = 0
+        """In a row, since data last flowed."""
+        self._pace, self._sessions, self._seed, self._new_session = pace, sessions, seed, new_session
+        self._timings = spec.timings if setup.timings is None else setup.timings
+        self._attempts = 0
+        self._retry_at: int | None = None
+        self._rotate_at: int | None = None
+        self._switch_by: int | None = None
+        self._why = ""  # of the rotation under way
+
+    # --- inputs -----------------------------------------------------------------------------------------------------
+
+    def start(self, now: int) -> list[Outcome]:
+        self._retry_at = now
+        return self.wake(now)
+
+    def stop(self, now: int) -> list[Outcome]:
+        out: list[Outcome] = []
+        for name in filter(None, (self.leader, self.next)):
+            out += self._end(name, "stopped", now)
+        self.leader = self.next = ""
+        self._retry_at = self._rotate_at = self._switch_by = None
+        self._enter(Lifecycle.STOPPED, "", now, out)
+        return out
+
+    def opened(self, connection: str, now: int) -> list[Outcome]:
+        """The socket stands."""
+        out: list[Outcome] = []
+        if connection not in (self.leader, self.next):
+            self.leader = connection  # of a recording whose line was never started
+        if connection == self.leader:
+            self._enter(Lifecycle.CONNECTED, "", now, out)
+            self._schedule_rotation(now)
+        session = self._sessions[connection] = self._new_session(self.setup, now)
+        said = session.open(now)
+        if connection == self.leader:
+            self._enter(Lifecycle.SUBSCRIBING, "", now, out)
+        else:
+            self._switch_by = now + SWITCH_NS
+        return out + self.relay(connection, said, now)
+
+    def closed(self, it: Closed) -> list[Outcome]:
+        """The socket is gone, or could not be had."""
+        now, out = it.time, list[Outcome]()
+        if it.connection not in (self.leader, self.next):
+            return out  # given up before
+        out += self._end(it.connection, it.reason, now, told=False)
+        if it.connection == self.next:
+            self._no_replacement(it.reason, now)
+            return out
+        self.leader = ""
+        if self.next in self._sessions:
+            return out + self._promote(it.reason, now)
+        if self.next:  # its replacement was on its way already
+            self.leader, self.next, self._switch_by = self.next, "", None
+            self._enter(Lifecycle.RECONNECTING, it.reason, now, out)
+            return out
+        permanent = it.status in PERMANENT or self.spec.close_codes.get(it.code) is Reaction.DROP
+        self._retry(it.reason, self._wait_for(it), now, out, permanent=permanent)
+        return out
+
+    def relay(self, connection: str, said: Sequence[Event | Command], now: int) -> list[Outcome]:
+        """What a session said, as far as it is to be passed on; what concerns its connection is dealt with."""
+        reconnect = next((it for it in said if type(it) is Reconnect), None)
+        if connection == self.leader:
+            out: list[Outcome] = [(connection, it) for it in said]
+            if self.state is not Lifecycle.ACTIVE and self._flows(connection):
+                self.failures = 0
+                self._enter(Lifecycle.ACTIVE, "", now, out)
+        else:
+            out = [(connection, it) for it in said if isinstance(it, Send | Fetch | Trade | Skipped)]
+            if self._can_take_over():
+                out += self._switch(now)
+        if reconnect is not None:
+            out += self._reconnect(connection, reconnect, now)
+        return out
+
+    def next_wake(self) -> int | None:
+        times = (self._retry_at, self._rotate_at, self._switch_by)
+        return min((it for it in times if it is not None), default=None)
+
+    def wake(self, now: int) -> list[Outcome]:
+        """Called with now = the deadline."""
+        out: list[Outcome] = []
+        if self._retry_at is not None and now >= self._retry_at:
+            self._retry_at = self._wait_for_pace(now)
+            if self._retry_at is None:
+                self.leader = self._connect(now, out)
+                self._enter(Lifecycle.CONNECTING, self.reason, now, out)
+        if self._rotate_at is not None and now >= self._rotate_at:
+            self._rotate_at = None
+            self._replace("planned", now, out)
+        if self._switch_by is not None and now >= self._switch_by:
+            out += self._force_switch(now)
+        return out
+
+    # --- replacing a connection -------------------------------------------------------------------------------------
+
+    def _reconnect(self, connection: str, it: Reconnect, now: int) -> list[Outcome]:
+        if connection not in (self.leader, self.next):
+            return []
+        out: list[Outcome] = []
+        if it.planned and connection == self.leader:
+            self._replace(it.reason, now, out)
+            return out
+        out += self._end(connection, it.reason, now)
+        if connection == self.next:
+            self._no_replacement(it.reason, now)
+            return out
+        self.leader = ""
+        if self.next in self._sessions:
+            return out + self._promote(it.reason, now)
+        if self.next:
+            out += self._end(self.next, it.reason, now)
+            self.next, self._switch_by = "", None
+        self._retry(it.reason, 0, now, out)
+        return out
+
+    def _replace(self, reason: str, now: int, out: list[Outcome]) -> None:
+        """The new connection before the old one is let go."""
+        if self.next or self.leader not in self._sessions:
+            return
+        self._rotate_at = self._wait_for_pace(now)
+        if self._rotate_at is not None:
+            return
+        self._why = reason
+        self.counters["rotations"] += 1
+        self.next = self._connect(now, out)
+        self._switch_by = now + self._timings.connect_ns + SWITCH_NS
+
+    def _can_take_over(self) -> bool:
+        session = self._sessions.get(self.next)
+        return session is not None and session.settled
+
+    def _switch(self, now: int) -> list[Outcome]:
+        """The replacement is complete: from here on its books are the ones."""
+        old, out = self.leader, list[Outcome]()
+        out += self._promote(f"replaced: {self._why}", now)
+        out += self._end(old, self._why, now)
+        return out
+
+    def _force_switch(self, now: int) -> list[Outcome]:
+        """It had its time: if data flows there it takes over as it is, else the old one stays as long as it lives."""
+        if self._flows(self.next):
+            return self._switch(now)
+        out = self._end(self.next, "no data in time", now)
+        self._no_replacement("no data in time", now)
+        return out
+
+    def _no_replacement(self, reason: str, now: int) -> None:
+        self.counters["rotations failed"] += 1
+        self.next, self._switch_by = "", None
+        self._rotate_at = now + RETRY_SWITCH_NS
+
+    def _promote(self, reason: str, now: int) -> list[Outcome]:
+        """The replacement leads, and says what it knows: whoever listens has one unbroken story."""
+        self.leader, self.next, self._switch_by = self.next, "", None
+        session = self._sessions[self.leader]
+        out: list[Outcome] = [(self.leader, it) for it in session.introduce(now)]
+        if self._flows(self.leader):
+            self.failures = 0
+        state = Lifecycle.ACTIVE if self._flows(self.leader) else Lifecycle.SUBSCRIBING
+        self._enter(state, reason, now, out, told=True)
+        self._schedule_rotation(now)
+        return out
+
+    # --- small things -----------------------------------------------------------------------------------------------
+
+    def _wait_for_pace(self, now: int) -> int | None:
+        """When the venue's limit of attempts allows the next one; None: now."""
+        at = self._pace.free_at(now)
+        return at if at > now else None
+
+    def _connect(self, now: int, out: list[Outcome]) -> str:
+        self._pace.take(now)
+        self._attempts += 1
+        self.counters["attempts"] += 1
+        name = f"{self.name}#{self._attempts}"
+        out.append((name, Connect(name, self.failures)))
+        return name
+
+    def _end(self, connection: str, reason: str, now: int, *, told: bool = True) -> list[Outcome]:
+        """No session, no socket; ``told``: the socket has to be told."""
+        out: list[Outcome] = []
+        session = self._sessions.pop(connection, None)
+        if session is not None and connection == self.leader:
+            out += [(connection, it) for it in session.close(reason, now)]
+        if told:
+            out.append((connection, Disconnect(connection, reason)))
+        return out
+
+    def _retry(self, reason: str, wait: int, now: int, out: list[Outcome], *, permanent: bool = False) -> None:
+        patience = self.setup.patience
+        self.failures += 1
+        self._rotate_at = None
+        chance = crc32(f"{self._seed} {self.name} {self._attempts}".encode()) / 2**32
+        open_circuit = permanent or 0 < patience.max_attempts <= self.failures
+        backoff = patience.probe_ns if open_circuit else patience.wait(self.failures, chance)
+        self._retry_at = now + max(backoff, wait)
+        self._enter(Lifecycle.ERROR if open_circuit else Lifecycle.RECONNECTING, reason, now, out, told=True)
+
+    def _wait_for(self, it: Closed) -> int:
+        """What the venue asks for, by its answer to the handshake or its close code."""
+        least = 0
+        if it.status == 418:
+            least = self.spec.ban_wait_ns
+        elif it.status in (403, 429):
+            least = self.spec.refused_wait_ns
+        elif it.status >= 500 or it.code in (1001, 1012, 1013):
+            least = self.spec.maintenance_wait_ns
+        elif it.code == 1008 or self.spec.close_codes.get(it.code) is Reaction.RETRY:
+            least = FLOOD_NS
+        return min(max(it.retry_after_ns or least, 0), LONGEST_WAIT_NS)
+
+    def _flows(self, connection: str) -> bool:
+        session = self._sessions.get(connection)
+        return session is not None and session.delivered > 0
+
+    def _schedule_rotation(self, now: int) -> None:
+        age = self._timings.rotate_after_ns
+        chance = crc32(f"{self._seed} {self.name} {self._attempts} rotation".encode()) / 2**32
+        # Earlier by up to a tenth: connections made together are not replaced together.
+        self._rotate_at = now + int(age * (1 - 0.1 * chance)) if age else None
+
+    def _enter(
+        self, state: Lifecycle, reason: str, now: int, out: list[Outcome], *, told: bool = False,
+    ) -> None:
+        if state is self.state and not told:
+            return
+        self.state, self.since = state, now
+        self.reason = reason
+        out.append((self.leader or self.name, ConnectionState(
+            venue=self.spec.name, received_time=now, available_at=now, connection=self.name, state=state, reason=reason,
+        )))

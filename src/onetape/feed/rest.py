@@ -1,0 +1,165 @@
+"""One venue's REST: pooled connections, requests by priority at the governor's pace, answers bounded in size."""
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Mapping, Sequence
+from heapq import heappop, heappush
+from itertools import count
+
+import aiohttp
+from msgspec import Struct
+
+from onetape.clock import SECOND
+from onetape.errors import OneTapeError, RestError, TryAgain
+from onetape.feed.governor import Governor, Priority
+from onetape.model import Request
+from onetape.venues.base import Venue
+
+MAX_WAITING = 2_000  # requests; further ones fail at once
+MAX_BYTES = 128 * 2**20  # of one answer, decompressed
+AT_ONCE = 4
+TIMEOUT_S = 10.0
+FLOOD_NS = 5 * SECOND  # 429 without a wait of its own
+KEPT_HEADERS = ("retry-after",)
+"""Headers that a recording needs: what ``Venue.check`` reads."""
+
+
+class Unanswered(OneTapeError):
+    """No answer came; the message says why."""
+
+
+class Reply(Struct, frozen=True):
+    status: int
+    body: bytes
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    sent_at: int
+    received_at: int
+    """ns since the epoch, by our clock."""
+
+
+class Rest:
+    """``run`` does the asking, for as long as it runs; ``fetch`` waits for an answer."""
+
+    def __init__(
+        self, http: aiohttp.ClientSession, venue: Venue, addresses: Sequence[str], governor: Governor, *,
+        proxy: str | None = None, tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.governor = governor
+        self._http, self._venue, self._addresses, self._proxy, self._tls = http, venue, addresses, proxy, tls
+        self._address = 0
+        self._waiting: list[tuple[Priority, int, Request, asyncio.Future[Reply]]] = []
+        self._numbers = count()
+        self._news = asyncio.Event()
+        self._room = asyncio.Semaphore(AT_ONCE)
+
+    async def fetch(self, request: Request, priority: Priority) -> Reply:
+        """Raises Unanswered."""
+        if len(self._waiting) >= MAX_WAITING:
+            raise Unanswered(f"{MAX_WAITING} requests wait already")
+        answer: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
+        heappush(self._waiting, (priority, next(self._numbers), request, answer))
+        self._news.set()
+        return await answer
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            while True:
+                request, answer = await self._next()
+                await self._room.acquire()
+                self.governor.sent(request.weight, time.time_ns())
+                tasks.create_task(self._ask(request, answer))
+
+    async def _next(self) -> tuple[Request, asyncio.Future[Reply]]:
+        """The most urgent one, once it may leave; whoever comes meanwhile and is more urgent goes first."""
+        while True:
+            self._news.clear()
+            while self._waiting and self._waiting[0][3].done():  # nobody waits for it any more
+                heappop(self._waiting)
+            if not self._waiting:
+                await self._news.wait()
+                continue
+            priority, _, request, answer = self._waiting[0]
+            now = time.time_ns()
+            wait = self.governor.free_at(request.weight, priority, now) - now
+            if wait <= 0:
+                heappop(self._waiting)
+                return request, answer
+            try:
+                async with asyncio.timeout(wait / SECOND):
+                    await self._news.wait()
+            except TimeoutError:
+                continue
+
+    async def _ask(self, request: Request, answer: "asyncio.Future[Reply]") -> None:
+        try:
+            reply = await self._get(request)
+        except Unanswered as error:
+            self._address += 1
+            self.governor.counters["unanswered"] += 1
+            if not answer.done():
+                answer.set_exception(error)
+        else:
+            self._heed(reply)
+            if not answer.done():
+                answer.set_result(reply)
+        finally:
+            self._room.release()
+
+    async def _get(self, request: Request) -> Reply:
+        address = self._addresses[self._address % len(self._addresses)]
+        sent_at = time.time_ns()
+        try:
+            async with self._http.get(
+                address + request.path, proxy=self._proxy, ssl=self._tls or True, allow_redirects=False,
+            ) as response:
+                body = await _read(response)
+        except TimeoutError:
+            raise Unanswered(f"{address} did not answer within {TIMEOUT_S:g} s") from None
+        except aiohttp.ClientConnectorDNSError as error:
+            raise Unanswered(f"DNS: cannot resolve {error.host}: {_dns_reason(error)}") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Unanswered(f"{address}: {error or type(error).__name__}"[:300]) from error
+        headers = {name.lower(): value for name, value in response.headers.items()}
+        return Reply(response.status, body, headers, sent_at, time.time_ns())
+
+    def _heed(self, reply: Reply) -> None:
+        """What the venue says of its limits concerns all requests, not only the one that it refused."""
+        now = reply.received_at
+        self.governor.answered(reply.headers, now)
+        try:
+            self._venue.check(reply.status, reply.headers, reply.body)
+        except TryAgain as error:
+            self.governor.counters["refused"] += 1
+            if error.retry_after_ns or reply.status in (418, 429):
+                self.governor.pause(error.retry_after_ns or FLOOD_NS, now)
+        except RestError:
+            self.governor.counters["refused"] += 1
+
+
+async def _read(response: aiohttp.ClientResponse) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    async for part in response.content.iter_chunked(256 * 1024):
+        size += len(part)
+        if size > MAX_BYTES:
+            raise Unanswered(f"an answer of more than {MAX_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _dns_reason(error: aiohttp.ClientConnectorDNSError) -> str:
+    cause = error.os_error
+    return cause.strerror or str(cause) if isinstance(cause, socket.gaierror) else str(cause)
+
+
+def client(local_address: str | None = None) -> aiohttp.ClientSession:
+    """Pooled, kept alive, every wait bounded."""
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=AT_ONCE * 2, keepalive_timeout=60, local_addr=(local_address, 0) if local_address else None,
+        ),
+        timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+        headers={"User-Agent": "onetape"}, max_line_size=16 * 1024, max_field_size=16 * 1024,
+    )

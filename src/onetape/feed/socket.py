@@ -1,0 +1,220 @@
+"""One WebSocket: bytes in with their receive time, text frames out; every size and every wait has a bound."""
+import asyncio
+import socket
+import ssl
+import zlib
+from collections.abc import Callable
+from http import HTTPStatus
+
+from msgspec import Struct
+from picows import WSCloseCode, WSError, WSFrame, WSHandshakeError, WSListener, WSMsgType, WSTransport, ws_connect
+from python_socks import ProxyError
+
+from onetape.clock import SECOND
+
+DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate; client_no_context_takeover"}
+TAIL = b"\x00\x00\xff\xff"  # that a sender of permessage-deflate leaves out: RFC 7692, 7.2.2
+MAX_RETRY_AFTER = 3 * 86_400  # s
+MAX_REASON = 200
+
+
+class Unreached(Exception):  # mapped to a Closed input at once, never seen outside of feed
+    """No WebSocket could be had."""
+
+    def __init__(self, reason: str, status: int = 0, retry_after_ns: int = 0) -> None:
+        super().__init__(reason)
+        self.reason, self.status, self.retry_after_ns = reason, status, retry_after_ns
+
+
+class Ends(Struct, frozen=True):
+    """Who hears of a socket. ``frame`` gets bytes and receive time (ns), ``closed`` reason and close code (0: none)."""
+
+    opened: Callable[["Socket"], None]
+    """It stands; frames may follow before ``connect`` returns."""
+    frame: Callable[[bytes, int], None]
+    pinged: Callable[[int], None]
+    closed: Callable[[str, int], None]
+    failed: Callable[[BaseException], None]
+    """One of the others raised: a defect of ours, never to be swallowed."""
+
+
+class Way(Struct, frozen=True):
+    """How sockets get out."""
+
+    proxy: str | None = None
+    """``http://``, ``https://``, ``socks4://`` or ``socks5://``, with user and password if need be."""
+    local_address: str | None = None
+    ssl: ssl.SSLContext | None = None
+    deflate: bool = False
+    """Ask for permessage-deflate."""
+
+
+class Socket(WSListener):
+    """Made by ``connect``; ``ends`` are called in the order of the frames, ``closed`` once and last."""
+
+    def __init__(self, ends: Ends, max_bytes: int, clock: Callable[[], int]) -> None:
+        self._ends, self._max_bytes, self._clock = ends, max_bytes, clock
+        self._transport: WSTransport | None = None
+        self._inflate: Inflate | None = None
+        self._parts: list[bytes] = []  # of a fragmented message
+        self._size = 0
+        self._compressed = False
+        self._why = ""
+        self._code = 0
+        self.sent = 0
+
+    def send(self, frame: bytes) -> None:
+        if self._transport is not None:
+            self.sent += 1
+            self._transport.send(WSMsgType.TEXT, frame)
+
+    def close(self, reason: str) -> None:
+        """Says goodbye and goes; ``closed`` follows."""
+        self._why = self._why or reason
+        if self._transport is not None:
+            self._transport.send_close(WSCloseCode.OK)
+            self._transport.disconnect(graceful=False)
+
+    def on_ws_connected(self, transport: WSTransport) -> None:
+        self._transport = transport
+        extensions = transport.response.headers.get("Sec-WebSocket-Extensions", "")
+        if "permessage-deflate" in extensions:
+            self._inflate = Inflate(self._max_bytes, keep="server_no_context_takeover" not in extensions)
+        try:
+            self._ends.opened(self)
+        except BaseException as error:  # noqa: BLE001 - picows would log it and go on
+            self._ends.failed(error)
+
+    def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
+        now = self._clock()
+        try:
+            self._take(transport, frame, now)
+        except _TooBig as error:
+            self._refuse(transport, WSCloseCode.MESSAGE_TOO_BIG, str(error))
+        except zlib.error as error:
+            self._refuse(transport, WSCloseCode.PROTOCOL_ERROR, f"cannot decompress: {error}")
+        except BaseException as error:  # noqa: BLE001 - picows would log it and go on
+            self._ends.failed(error)
+
+    def on_ws_disconnected(self, transport: WSTransport) -> None:
+        self._transport = None
+        try:
+            self._ends.closed(self._why or "the connection was lost", self._code)
+        except BaseException as error:  # noqa: BLE001 - picows would log it and go on
+            self._ends.failed(error)
+
+    def _take(self, transport: WSTransport, frame: WSFrame, now: int) -> None:
+        kind = frame.msg_type
+        if kind == WSMsgType.TEXT and frame.fin and not frame.rsv1:
+            self._ends.frame(frame.get_payload_as_bytes(), now)
+        elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
+            self._take_part(frame, now)
+        elif kind == WSMsgType.PING:
+            transport.send_pong(frame.get_payload_as_bytes())
+            self._ends.pinged(now)
+        elif kind == WSMsgType.PONG:
+            self._ends.pinged(now)
+        elif kind == WSMsgType.CLOSE:
+            self._code = _number(frame.get_close_code())
+            said = frame.get_close_reason()[:MAX_REASON]
+            self._why = self._why or f"closed by the venue: {self._code or 'no code'}{f' {said}' if said else ''}"
+            transport.send_close(WSCloseCode.OK)
+            transport.disconnect()
+
+    def _take_part(self, frame: WSFrame, now: int) -> None:
+        if frame.msg_type != WSMsgType.CONTINUATION:
+            self._parts, self._size, self._compressed = [], 0, frame.rsv1
+        data = frame.get_payload_as_bytes()
+        self._size += len(data)
+        if self._size > self._max_bytes:
+            raise _TooBig(f"a message of more than {self._max_bytes} bytes")
+        self._parts.append(data)
+        if frame.fin:
+            message, self._parts = b"".join(self._parts), []
+            if self._compressed:
+                if self._inflate is None:
+                    raise zlib.error("compression was not agreed upon")
+                message = self._inflate.message(message)
+            self._ends.frame(message, now)
+
+    def _refuse(self, transport: WSTransport, code: WSCloseCode, reason: str) -> None:
+        self._why = self._why or reason
+        transport.send_close(code)
+        transport.disconnect(graceful=False)
+
+
+def _number(code: WSCloseCode | int) -> int:
+    """What the application defines comes as a plain number."""
+    return code.value if isinstance(code, WSCloseCode) else code
+
+
+class _TooBig(Exception):
+    pass
+
+
+class Inflate:
+    """permessage-deflate, RFC 7692, with a bound on what a message may grow to."""
+
+    def __init__(self, max_bytes: int, *, keep: bool) -> None:
+        self._max_bytes, self._keep = max_bytes, keep
+        self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
+
+    def message(self, data: bytes) -> bytes:
+        """Raises zlib.error."""
+        if not self._keep:
+            self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
+        message = self._stream.decompress(data + TAIL, self._max_bytes + 1)
+        if len(message) > self._max_bytes:
+            raise _TooBig(f"a message that decompresses to more than {self._max_bytes} bytes")
+        return message
+
+
+async def connect(
+    url: str, ends: Ends, *, way: Way, timeout_ns: int, max_bytes: int, clock: Callable[[], int],
+) -> Socket:
+    """Opens a WebSocket. Raises Unreached with a reason that a person can act on."""
+    host = url.split("/")[2]
+    timeout = timeout_ns / SECOND
+    try:
+        async with asyncio.timeout(timeout):
+            _, listener = await ws_connect(
+                lambda: Socket(ends, max_bytes, clock), url, ssl_context=way.ssl, proxy=way.proxy, max_frame_size=max_bytes,
+                websocket_handshake_timeout=timeout, enable_auto_pong=False, logger_name="onetape",
+                extra_headers=DEFLATE if way.deflate else None, max_redirects=2,
+                local_addr=(way.local_address, 0) if way.local_address else None,
+            )
+    except TimeoutError:
+        raise Unreached(f"{host} did not answer within {timeout:g} s") from None
+    except WSHandshakeError as error:
+        raise _refused(host, error) from error
+    except socket.gaierror as error:
+        proxy = " (or the proxy)" if way.proxy else ""
+        raise Unreached(f"DNS: cannot resolve {host.partition(':')[0]}{proxy}: {error.strerror}") from error
+    except ssl.SSLError as error:
+        raise Unreached(f"{host}: TLS failed: {getattr(error, 'verify_message', '') or error.reason}") from error
+    except ProxyError as error:
+        raise Unreached(f"the proxy {_bare(way.proxy or '')} refuses: {error}") from error
+    except OSError as error:
+        where = f"{host} through the proxy {_bare(way.proxy)}" if way.proxy else host
+        raise Unreached(f"cannot connect to {where}: {error.strerror or error}") from error
+    except WSError as error:
+        raise Unreached(f"{host}: {error}") from error
+    assert isinstance(listener, Socket)
+    return listener
+
+
+def _refused(host: str, error: WSHandshakeError) -> Unreached:
+    if error.response is None:
+        return Unreached(f"{host}: {error}"[:MAX_REASON])
+    status = int(error.response.status)
+    after = error.response.headers.get("Retry-After", "")
+    wait = min(int(after), MAX_RETRY_AFTER) if after.isascii() and after.isdigit() and len(after) <= 9 else 0
+    if status == HTTPStatus.SWITCHING_PROTOCOLS:  # but something else in the answer was wrong
+        return Unreached(f"{host}: {error}"[:MAX_REASON])
+    return Unreached(f"{host} refuses: HTTP {status}", status, wait * SECOND)
+
+
+def _bare(proxy: str) -> str:
+    """Without user and password."""
+    scheme, _, rest = proxy.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
