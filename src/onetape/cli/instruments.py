@@ -3,7 +3,8 @@ from pathlib import Path
 
 from onetape import demo, venues
 from onetape.errors import UsageError
-from onetape.feed.recording import open_recording
+from onetape.feed.inputs import Started
+from onetape.feed.recording import Recording, open_recording
 from onetape.model import Instrument
 from onetape.venues.base import UNREADABLE
 
@@ -13,9 +14,10 @@ def instruments_of(path: Path | None, venue: str | None) -> list[Instrument]:
     if venue is not None:
         venues.spec(venue)
     path = demo.SESSION if path is None else path
-    header = open_recording(path).header
-    if header is not None:
-        return [it for it in header.instruments if venue in (None, it.id.venue)]
+    recording = open_recording(path)
+    if recording.header is not None:
+        instruments = recording.header.instruments or _started(recording)
+        return [it for it in instruments if venue in (None, it.id.venue)]
     if venue is None:
         raise UsageError(f"say --venue: whose list is {path}?")
     try:
@@ -23,3 +25,8 @@ def instruments_of(path: Path | None, venue: str | None) -> list[Instrument]:
     except UNREADABLE as error:
         raise UsageError(f"{path} is not an instrument list of {venue}: {error}") from error
     return listed
+
+
+def _started(recording: Recording) -> tuple[Instrument, ...]:
+    """What the venues listed when their lines were started."""
+    return tuple(one for _, it in recording.inputs if isinstance(it, Started) for one in it.instruments)

@@ -32,6 +32,9 @@ def replay(
     ] = "all",
     summary: Annotated[Literal["json"] | None, typer.Option(help="Print one JSON object.")] = None,
     hash: Annotated[bool, typer.Option("--hash", help="Print the SHA-256 of all events.")] = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Compare the events with those that came when it was recorded.")
+    ] = False,
     json: Annotated[bool, typer.Option("--json", help="The same as --summary json.")] = False,
     store: Annotated[
         Path | None, typer.Option("--store", metavar="DIR", help="Keep what it brings there, what is new of it.")
@@ -46,6 +49,8 @@ def replay(
       onetape replay spot.jsonl --venue binance --summary json --hash
 
       onetape replay session.jsonl.zst --venue kraken
+
+      onetape replay recorded --verify
 
       onetape replay spot.jsonl --venue binance --store data
     """
@@ -63,7 +68,7 @@ def replay(
                 break
             count.add(step)
             keep(step)
-            if hash:
+            if hash or verify:
                 for _, outcome in step.outcomes:
                     if isinstance(outcome, Event):
                         digest.update(encode(outcome) + b"\n")
@@ -72,13 +77,19 @@ def replay(
     _check_understood(player, count, path)
     if recording.cut_off:
         print(f"onetape: {path} was cut off: this is all that it holds", file=sys.stderr)
-    result = count.to_dict(player.sessions) | ({"hash": digest.hexdigest()} if hash else {})
+    result = count.to_dict(player.sessions) | ({"hash": digest.hexdigest()} if hash or verify else {})
+    if verify:
+        _verify(recording.hash, digest.hexdigest(), path, whole=venue is None)
+        result["verified"] = True
     if store is not None:
         result["stored"] = dict(kept)
     if summary or json:
         print_json(result)
     elif hash:
         print(result["hash"])
+    elif verify:
+        events = sum(result["events"].values())
+        print(f"the same {events} events, SHA-256 {result['hash']}, of {result['frames']} frames")
     else:
         _show(result)
         for reason, times in count.reasons.most_common(5):
@@ -115,6 +126,15 @@ def _keeping(store: Path | None, player: "Replay", kept: Counter[str]) -> Iterat
             raise
         keeper.finish(time)
         kept.update({table: rows for table, rows in keeper.journal.counters.items() if table in TABLES})
+
+
+def _verify(recorded: str, played: str, path: Path, *, whole: bool) -> None:
+    if not whole:
+        raise UsageError("--verify plays the whole recording: leave out --venue")
+    if not recorded:
+        raise UsageError(f"{path} does not say which events came of it: it was cut off, or is not a recording of a run")
+    if recorded != played:
+        raise OneTapeError(f"{path} brought other events: {played}, recorded was {recorded}")
 
 
 def _depth(text: str) -> int:

@@ -48,6 +48,8 @@ class Line:
         self.leader = self.next = ""
         """Names of connections: the one in charge, the one to replace it; asked for, or open. Empty: there is none."""
         self.counters: Counter[str] = Counter()
+        self.last: Session | None = None
+        """Of the leaders, the last one that ended."""
         self.failures = 0
         """In a row, since data last flowed."""
         self._pace, self._sessions, self._seed, self._new_session = pace, sessions, seed, new_session
@@ -233,7 +235,10 @@ class Line:
         """No session, no socket; ``told``: the socket has to be told."""
         out: list[Outcome] = []
         session = self._sessions.pop(connection, None)
+        if session is not None:
+            self.counters.update(session.counters)
         if session is not None and connection == self.leader:
+            self.last = session
             out += [(connection, it) for it in session.close(reason, now)]
         if told:
             out.append((connection, Disconnect(connection, reason)))

@@ -3,6 +3,7 @@ import base64
 import io
 from collections.abc import Generator, Iterator
 from contextlib import closing
+from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -11,7 +12,7 @@ import zstandard
 from msgspec import Struct
 
 from onetape.clock import MILLISECOND, SECOND, decimal_seconds
-from onetape.errors import UsageError
+from onetape.errors import RetryBatch, UsageError
 from onetape.feed.inputs import (
     Answer,
     Closed,
@@ -26,7 +27,7 @@ from onetape.feed.inputs import (
     Stopped,
     Unlisted,
 )
-from onetape.model import Instrument
+from onetape.model import Event, Instrument, encode
 
 VERSION = 2
 FLUSH_BYTES = 256 * 1024
@@ -85,31 +86,71 @@ _decode_pages = msgspec.json.Decoder(tuple[str, ...]).decode
 
 
 class RecordingWriter:
-    """Writes one recording; use as a context manager."""
+    """Writes one recording; use as a context manager.
 
-    def __init__(self, path: Path, header: Header) -> None:
-        self._path, self._header = path, header
+    ``part_bytes``: uncompressed bytes after which a new file is begun; the recording then is a folder of such parts.
+    Raises UsageError where nothing can be written, RetryBatch where that is so from now on.
+    """
+
+    def __init__(self, path: Path, header: Header, part_bytes: int = 0) -> None:
+        self._path, self._header, self._part_bytes = path, header, part_bytes
+        self._hash = sha256()
+        self._hashed = False
+        self._parts = self._count = self._flushed_at = 0
+        self.written = 0
+        """Uncompressed bytes."""
 
     def __enter__(self) -> Self:
-        self._file = self._path.open("wb")
-        self._out = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
-        self._out.write(_encode(self._header) + b"\n")
+        try:
+            if self._part_bytes:
+                self._path.mkdir(parents=True, exist_ok=True)
+                if next(self._path.iterdir(), None) is not None:
+                    raise UsageError(f"{self._path} is not empty: name a new folder for this recording")
+            self._open_part()
+        except OSError as error:
+            raise UsageError(f"cannot record to {self._path}: {error.strerror}") from error
+        self._write(_encode(self._header))
         self._out.flush(zstandard.FLUSH_FRAME)
-        self._unflushed = self._count = self._flushed_at = 0
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._out.write(_encode(_End(self._count)) + b"\n")
-        self._out.close()  # type: ignore[no-untyped-call]
+        try:
+            self._write(_encode(_End(self._count, self._hash.hexdigest() if self._hashed else "")))
+            self._out.close()  # type: ignore[no-untyped-call]
+        finally:
+            self._file.close()
 
     def add(self, it: Input) -> None:
+        """Before its events."""
         self._count += 1
-        line = _encode(_to_line(it))
+        try:
+            if self._part_bytes and self._size >= self._part_bytes:
+                self._out.close()  # type: ignore[no-untyped-call]
+                self._open_part()
+            self._write(_encode(_to_line(it)))
+            if self._unflushed >= FLUSH_BYTES or it.time - self._flushed_at >= FLUSH_NS:
+                self._out.flush(zstandard.FLUSH_FRAME)
+                self._unflushed, self._flushed_at = 0, it.time
+        except OSError as error:
+            raise RetryBatch(f"cannot record to {self._path}: {error.strerror}") from error
+
+    def happened(self, event: Event) -> None:
+        """An event that came of the inputs: what a replay has to bring again."""
+        self._hashed = True
+        self._hash.update(encode(event) + b"\n")
+
+    def _open_part(self) -> None:
+        self._parts += 1
+        path = self._path / f"part-{self._parts:06}.jsonl.zst" if self._part_bytes else self._path
+        self._file = path.open("wb")
+        self._out = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
+        self._unflushed = self._size = 0
+
+    def _write(self, line: bytes) -> None:
         self._out.write(line + b"\n")
         self._unflushed += len(line)
-        if self._unflushed >= FLUSH_BYTES or it.time - self._flushed_at >= FLUSH_NS:
-            self._out.flush(zstandard.FLUSH_FRAME)
-            self._unflushed, self._flushed_at = 0, it.time
+        self._size += len(line)
+        self.written += len(line)
 
 
 class Recording(Struct):
@@ -125,6 +166,8 @@ class Recording(Struct):
     """With the 1-based line (of the file of frames) that each belongs to."""
     cut_off: bool = False
     """Known once all was read: the writer of this recording was killed. What is there is good."""
+    hash: str = ""
+    """Known once all was read: SHA-256 of the events that came of it when it was made; empty: nobody says."""
 
 
 def open_recording(path: Path) -> Recording:
@@ -135,7 +178,7 @@ def open_recording(path: Path) -> Recording:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
     if not there:
         raise UsageError(f"no such recording: {path}")
-    if path.is_dir():
+    if path.is_dir() and not _parts(path):
         raise UsageError(f"{path} is a folder: name one recording in it")
     with closing(_lines(path)) as lines:
         first = next((line for line in lines if line.strip()), b"")
@@ -150,8 +193,17 @@ def open_recording(path: Path) -> Recording:
     return Recording(path, None, sum(1 for _ in _lines(path)), _others(path))
 
 
+def _parts(path: Path) -> list[Path]:
+    """Of a recording that is a folder, in their order."""
+    return sorted(path.glob("part-*.jsonl.zst"))
+
+
 def _lines(path: Path) -> Generator[bytes]:
     """With their ends; decompressed where the name says that they are compressed."""
+    if path.is_dir():
+        for part in _parts(path):
+            yield from _lines(part)
+        return
     try:
         with path.open("rb") as file:
             source: Any = file
@@ -173,6 +225,8 @@ def _header(path: Path, line: bytes) -> Header:
         header = _decode_header(line)
     except msgspec.MsgspecError as error:
         raise UsageError(f"{path} is corrupt in line 1: {error}") from error
+    if header.onetape == 1 and b'"sessions"' not in line:
+        raise UsageError(f"{path} is corrupt in line 1: it names no sessions")
     if header.onetape > VERSION:
         raise UsageError(f"{path} was made by a newer OneTape: format {header.onetape}, this one reads {VERSION}")
     return header
@@ -188,7 +242,8 @@ def _own(recording: Recording) -> Iterator[tuple[int, Input]]:
             return
         try:
             if line.startswith(b'{"end":'):
-                recording.cut_off = _decode_end(line).end != count
+                end = _decode_end(line)
+                recording.cut_off, recording.hash = end.end != count, end.hash
                 return
             it = _from_line(_decode_line(line))
         except (msgspec.MsgspecError, ValueError) as error:

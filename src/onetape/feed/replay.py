@@ -1,5 +1,5 @@
 """Plays a recording through the same lines that run live."""
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 from msgspec import Raw, Struct
@@ -11,7 +11,20 @@ from onetape.errors import UsageError
 from onetape.feed import plan
 from onetape.feed.door import Door
 from onetape.feed.line import Outcome
-from onetape.feed.inputs import Answer, Input, Opened
+from onetape.feed.inputs import (
+    Answer,
+    Closed,
+    Failed,
+    Frame,
+    Input,
+    Listed,
+    Opened,
+    Pinged,
+    Setup,
+    Started,
+    Stopped,
+    Unlisted,
+)
 from onetape.feed.recording import Header, Recording
 from onetape.feed.session import Session
 from onetape.model import TAPES, Channel, InstrumentId, Request, RestKind
@@ -21,6 +34,7 @@ from onetape.venues.base import UNREADABLE, Timings
 LONGEST_PAUSE_NS = 7 * DAY  # within one recording: what is due in between takes time to play
 # Others' recordings know nothing of our pings and of our patience: only what they say counts.
 PATIENT = Timings(ping_every_ns=0, silence_ns=0, heartbeat_ns=0)
+_OF_CONNECTION = Opened | Frame | Answer | Failed | Pinged | Closed
 
 
 class Step(Struct, frozen=True):
@@ -42,7 +56,11 @@ class Replay:
         """Sessions whose connection was closed, the last of each name."""
         self._recording, self._venue, self._depth = recording, venue, depth
         self._pairs: dict[InstrumentId, str] = {}
+        self._wanted: dict[InstrumentId, set[Channel]] = {}
         if recording.header is not None:
+            self.door = Door(recording.header.seed)
+            for setup in recording.header.sessions.values():
+                self._want(setup)
             _check(recording.header, venue)
             self._pairs = {it.id: it.pair for it in recording.header.instruments}
         elif venue is None:
@@ -53,12 +71,12 @@ class Replay:
     def __iter__(self) -> Iterator[Step]:
         header, time = self._recording.header, None
         for line, it in self._recording.inputs:
-            if header is None:
-                prepared = self._prepare(it)
-            elif it.connection not in header.sessions:
-                raise UsageError(f"the recording is corrupt in line {line}: unknown connection {it.connection!r}")
-            else:
-                prepared = self._chosen(it, header)
+            try:
+                prepared = self._prepare(it) if header is None else self._chosen(it, header)
+            except KeyError:
+                raise UsageError(
+                    f"the recording is corrupt in line {line}: unknown connection {it.connection!r}"
+                ) from None
             if prepared is None:
                 continue
             if time is not None and it.time - time > LONGEST_PAUSE_NS:
@@ -66,15 +84,19 @@ class Replay:
                 raise UsageError(f"the recording is corrupt in line {line}: its clock jumps by {days} days")
             time = it.time
             session = self.door.sessions.get(it.connection)
-            if session is None:
+            if session is None and not self.door.lines and isinstance(prepared, _OF_CONNECTION):
                 raise UsageError(f"the recording is corrupt in line {line}: {it.connection!r} was never opened")
             yield Step(line, it, self.door.enter(prepared))
-            if it.connection not in self.door.sessions:
+            if session is not None and it.connection not in self.door.sessions:
                 self.ended[it.connection] = session
 
     @property
     def sessions(self) -> dict[str, Session]:
-        return self.ended | self.door.sessions
+        """Those that count: of each line the one that leads, or the last that did."""
+        if not self.door.lines:
+            return self.ended | self.door.sessions
+        found = {name: self.door.sessions.get(it.leader, it.last) for name, it in self.door.lines.items()}
+        return {name: it for name, it in found.items() if it is not None}
 
     def book(self, id: InstrumentId) -> BookSync | None:
         """As it is now, on the last connection that has it."""
@@ -92,13 +114,18 @@ class Replay:
         """The channel that feeds the instrument's candles: of those subscribed to; None: that is not known."""
         if self._recording.header is None:
             return None
-        tape = venues.capabilities(id.venue).tape
-        setups = (it for it in self._recording.header.sessions.values() if it.venue == id.venue)
-        channels = {it.channel for setup in setups for it in setup.wanted if it.symbol == id.symbol}
-        others = channels.intersection(TAPES)
-        return tape if tape in others else next(iter(others), None)
+        tape, channels = venues.capabilities(id.venue).tape, self._wanted.get(id, set())
+        return tape if tape in channels else next(iter(channels), None)
+
+    def _want(self, setup: Setup) -> None:
+        for it in setup.wanted:
+            if it.channel in TAPES:
+                self._wanted.setdefault(InstrumentId(setup.venue, it.symbol), set()).add(it.channel)
 
     def _chosen(self, it: Input, header: Header) -> Input | None:
+        """None: of another venue. Raises KeyError for a connection that nobody made."""
+        if header.onetape > 1:
+            return it if self._is_chosen(it) else None
         setup = header.sessions[it.connection]
         if self._venue not in (None, setup.venue):
             return None
@@ -107,6 +134,23 @@ class Replay:
                 venues.create(setup.venue, setup.route), setup.wanted, it.time
             )
         return it
+
+    def _is_chosen(self, it: Input) -> bool:
+        if isinstance(it, Stopped):
+            return True
+        if isinstance(it, Started | Listed | Unlisted):
+            chosen = self._venue in (None, venues.spec(it.connection).name)
+            if isinstance(it, Started) and chosen:
+                _check_lines(it.lines)
+                self._pairs.update({one.id: one.pair for one in it.instruments})
+                for setup in it.lines.values():
+                    self._want(setup)
+            return chosen
+        if self.door.line_of(it.connection) is not None:
+            return True
+        if self._venue is None:
+            raise KeyError(it.connection)
+        return False
 
     def _prepare(self, it: Input) -> Input | None:
         assert self._venue is not None
@@ -147,11 +191,19 @@ def _guess(session: Session, body: bytes) -> Request | None:
 
 
 def _check(header: Header, venue: str | None) -> None:
-    for setup in header.sessions.values():
+    if venue is not None:
+        venues.spec(venue)
+    if header.onetape > 1:
+        return
+    _check_lines(header.sessions)
+    there = sorted({it.venue for it in header.sessions.values()})
+    if venue is not None and venue not in there:
+        raise UsageError(f"the recording has no venue {venue!r}: {nearest(venue, there)}")
+
+
+def _check_lines(lines: Mapping[str, Setup]) -> None:
+    for setup in lines.values():
         if setup.route not in venues.spec(setup.venue).endpoints["production"].websocket:
             raise UsageError(f"the recording is corrupt: {setup.venue} has no route {setup.route!r}")
         for wanted in setup.wanted:
             plan.check(venues.VENUES[setup.venue], wanted)
-    there = sorted({it.venue for it in header.sessions.values()})
-    if venue is not None and venue not in there:
-        raise UsageError(f"the recording has no venue {venue!r}: {nearest(venue, there)}")

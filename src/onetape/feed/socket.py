@@ -178,7 +178,8 @@ async def connect(
     try:
         async with asyncio.timeout(timeout):
             _, listener = await ws_connect(
-                lambda: Socket(ends, max_bytes, clock), url, ssl_context=way.ssl, proxy=way.proxy, max_frame_size=max_bytes,
+                lambda: Socket(ends, max_bytes, clock), url,
+                ssl_context=way.ssl, proxy=way.proxy, max_frame_size=max_bytes,
                 websocket_handshake_timeout=timeout, enable_auto_pong=False, logger_name="onetape",
                 extra_headers=DEFLATE if way.deflate else None, max_redirects=2,
                 local_addr=(way.local_address, 0) if way.local_address else None,
