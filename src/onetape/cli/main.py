@@ -32,7 +32,7 @@ def root(
 
 def main() -> None:
     """Runs the command line; errors that a person can mend are one line on stderr and exit code 2."""
-    from onetape.cli import listing, replay, run, storage, store  # noqa: F401 - they register themselves; not for `--version`
+    from onetape.cli import listing, replay, run, sim, storage, store  # noqa: F401 - they register themselves; not for `--version`
 
     try:
         code = app(standalone_mode=False)
@@ -52,5 +52,7 @@ def main() -> None:
 
 
 def _fail(message: str, code: int) -> int:
-    print(f"onetape: {' '.join(message.split())}", file=sys.stderr)
+    """One line, but for a list of problems, which has a line each."""
+    lines = (" ".join(line.split()) for line in message.splitlines())
+    print("onetape: " + "\n  ".join(line for line in lines if line), file=sys.stderr)
     return code

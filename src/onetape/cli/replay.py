@@ -103,7 +103,7 @@ def _keeping(store: Path | None, player: "Replay", kept: Counter[str]) -> Iterat
         yield lambda _: None
         return
     from onetape.model import Event
-    from onetape.service import Keeper
+    from onetape.service.keeper import Keeper
     from onetape.storage.schema import TABLES
 
     time = 0

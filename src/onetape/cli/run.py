@@ -1,198 +1,242 @@
-"""``onetape run``: the main job in the terminal; without sockets yet, over the built-in session."""
+"""``onetape run`` and ``onetape record``: the main job."""
+import asyncio
+import os
+import signal
+import sys
+import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
-from itertools import takewhile
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from onetape.cli.interrupt import interruptible
 from onetape.cli.main import app
-from onetape.cli.output import WIDE
-from onetape.errors import UsageError
+from onetape.cli.sim import MIXTURE_S
+from onetape.clock import SECOND
+from onetape.errors import OneTapeError, UsageError
 
 if TYPE_CHECKING:
     from rich.console import Console
-    from rich.table import Table
 
-    from onetape.feed.replay import Replay, Step
-    from onetape.model import Candle, InstrumentId, Trade
-    from onetape.service import Keeper
+    from onetape.config import Settings
+    from onetape.service.run import Outcome, Simulated, View
+    from onetape.service.status import Status
 
-STORE = Path("data/demo")
-REFRESH_S = 0.25
-LINES_S = 5.0  # between two reports where there is no terminal
-COLOURS = {"live": "green", "syncing": "yellow", "stale": "red", "crossed": "magenta", "down": "red"}
-SIDES = {"buy": "green", "sell": "red"}
+SIM_STORE = Path("data/sim")
+LINES_NS = 5 * SECOND  # between two lines where there is no terminal
+
+Sim = Annotated[bool, typer.Option("--sim/--live", help="The built-in simulator, no network needed; or the exchanges.")]
+ConfigFile = Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Settings: TOML or JSON.")]
+Duration = Annotated[float | None, typer.Option(metavar="S", help="Stop after so many seconds.")]
+Venues = Annotated[list[str] | None, typer.Option("--venue", help="Only this venue; may be repeated.")]
+Pairs = Annotated[list[str] | None, typer.Option("--pair", help="Only this pair; may be repeated.")]
+Seed = Annotated[int, typer.Option(help="Of the simulated market.")]
+Faults = Annotated[
+    str | None, typer.Option(metavar="SEED|FILE", help="What goes wrong there: by chance, or a plan in TOML.")
+]
+Truth = Annotated[Path | None, typer.Option(metavar="FILE", help="Where the simulator writes what really happened.")]
 
 
 @app.command()
 def run(
-    *,
-    speed: Annotated[float, typer.Option(help="Times real time.")] = 1.0,
-    duration: Annotated[float | None, typer.Option(help="Stop after so many seconds.")] = None,
-    store: Annotated[Path, typer.Option("--store", metavar="DIR", help="Where it is kept.")] = STORE,
+    *, sim: Sim = False, config: ConfigFile = None,
+    store: Annotated[Path | None, typer.Option("--store", metavar="DIR", help="Where it is kept.")] = None,
+    record: Annotated[Path | None, typer.Option("--record", metavar="DIR", help="Record every frame too.")] = None,
+    duration: Duration = None, venue: Venues = None, pair: Pairs = None, seed: Seed = 1, faults: Faults = None,
+    truth: Truth = None,
+    compare: Annotated[
+        bool, typer.Option("--compare", help="Compare all that is published with the simulator's truth.")
+    ] = False,
+    json: Annotated[bool, typer.Option("--json", help="At the end print all as JSON, nothing before.")] = False,
 ) -> None:
-    """Show the books, trades and candles of all seven feeds, verified, as they come; and keep them.
+    """Collect: books, trades and candles, verified, shown as they come and kept.
 
-    This version plays a session of 15 seconds that comes with OneTape: no network is needed. Its prices are invented,
-    so it has a store of its own.
+    Stops on Ctrl-C or SIGTERM when all that came is kept, and says what that was; a second Ctrl-C does not wait.
 
     Examples:
 
-      onetape run
+      onetape run --sim
 
-      onetape run --speed 5 --duration 3
+      onetape run --sim --duration 60 --store data/try
+
+      onetape run --live --config onetape.toml
+
+      onetape run --live --venue kraken --pair BTC-USD
     """
-    if not speed > 0:  # so that NaN is refused too
-        raise UsageError(f"--speed must be above 0: {speed:g}")
-    if duration is not None and not duration > 0:
+    settings = _settings(config, sim, store, venue, pair)
+    simulated = _simulated(settings, sim, duration, seed, faults, truth, compare)
+    _run(settings, simulated, settings.store, record, duration, json=json)
+
+
+@app.command()
+def record(
+    path: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder for the recording.")],
+    *, sim: Sim = False, config: ConfigFile = None, duration: Duration = None, venue: Venues = None, pair: Pairs = None,
+    seed: Seed = 1, faults: Faults = None,
+) -> None:
+    """Record every raw frame and REST answer with its receive time, as ``onetape replay`` plays it.
+
+    Examples:
+
+      onetape record --sim --duration 60 recorded
+
+      onetape replay recorded --verify
+    """
+    settings = _settings(config, sim, None, venue, pair)
+    _run(settings, _simulated(settings, sim, duration, seed, faults, None, compare=False), None, path, duration)
+
+
+def _settings(
+    config: Path | None, sim: bool, store: Path | None, venues: list[str] | None, pairs: list[str] | None,
+) -> "Settings":
+    from onetape import venues as known
+    from onetape.config import load
+
+    flags: dict[str, object] = {}
+    if store is not None:
+        flags["store"] = str(store)
+    if pairs:
+        flags["pairs"] = pairs
+    settings = load(config, flags=flags)
+    if venues:
+        for name in venues:
+            known.spec(name)
+        kept = {name: settings.venue(name).model_copy(update={"enabled": True}) for name in venues}
+        settings = settings.model_copy(update={"venues": kept})
+    if sim and store is None and "store" not in settings.model_fields_set:
+        settings = settings.model_copy(update={"store": SIM_STORE})
+    return settings
+
+
+def _simulated(
+    settings: "Settings", sim: bool, duration: float | None, seed: int, faults: str | None, truth: Path | None,
+    compare: bool,
+) -> "Simulated | None":
+    from onetape.cli.sim import plan_of
+    from onetape.service.run import Simulated
+    from onetape.sim.venues import VENUES
+
+    if duration is not None and not duration > 0:  # so that NaN is refused too
         raise UsageError(f"--duration must be above 0: {duration:g}")
+    if not sim:
+        if faults is not None or truth is not None or compare:
+            raise UsageError("--faults, --truth and --compare are of the simulator: say --sim")
+        return None
+    names = [it for it in settings.chosen() if it in VENUES]
+    if not names:
+        raise UsageError(f"no simulated venue is chosen: there is {', '.join(VENUES)}")
+    plan = plan_of(faults, names, duration or MIXTURE_S)
+    return Simulated(names, seed, plan, truth, time.time_ns(), compare)
+
+
+def _run(
+    settings: "Settings", simulated: "Simulated | None", store: Path | None, record: Path | None,
+    duration: float | None, *, json: bool = False,
+) -> None:
+    """Until it is asked to stop; what then waits is kept within the deadline."""
+    import uvloop
     from rich.console import Console
 
-    from onetape import demo
-    from onetape.feed.recording import open_recording
-    from onetape.feed.replay import Replay
-    from onetape.service import Keeper
+    from onetape.cli.board import reasons, summary
+    from onetape.cli.output import print_json
+    from onetape.service.log import configure
 
-    recording = open_recording(demo.SESSION)
-    assert recording.header is not None
-    player = Replay(recording, None)
     console = Console()
-    with Keeper(store, pair_of=player.pair, book_of=player.book, tape_of=player.tape, repeats=True) as keeper:
-        board = Board(player, keeper, console.width)
-        console.print("Playing the built-in session: seven feeds, real protocols, invented prices.")
-        with interruptible() as asked:
-            _play(board, takewhile(lambda _: not asked(), _paced(player, speed, duration)), console)
-            keeper.finish(board.time)
-    console.print(board.candles())
-    console.print(board.verdict())
-    console.print(board.kept(store), soft_wrap=True)
-    if asked():
-        raise KeyboardInterrupt
-
-
-def _play(board: "Board", steps: Iterator["Step"], console: "Console") -> None:
-    if console.is_terminal:
-        from rich.live import Live
-
-        with Live(board.table(), console=console, auto_refresh=False) as live:
-            for _ in _every(REFRESH_S, steps, board):
-                live.update(board.table(), refresh=True)
-            live.update(board.table(), refresh=True)
+    configure(settings.log if not console.is_terminal or json else settings.log.model_copy(update={"level": "error"}))
+    outcome = uvloop.run(_until_asked(settings, simulated, store, record, duration, None if json else console))
+    if json:
+        print_json(outcome)
     else:
-        for _ in _every(LINES_S, steps, board):
-            print(board.line(), flush=True)
-        console.print(board.table())
+        print(f"stopped after {summary(outcome.status)}")
+        for line in reasons(outcome.status):
+            print(line)
+        if store is not None:
+            rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in outcome.status.stored.items())
+            print(f"all that came is kept in {store}: {rows or 'nothing'}")
+        if record is not None:
+            print(f"recorded in {record}: play it with onetape replay {record} --verify")
+    if outcome.verdict is not None:
+        if not json:
+            print(outcome.verdict)
+        for finding in outcome.verdict.findings:
+            print(finding, file=sys.stderr)
+        if outcome.verdict.wrong:
+            raise OneTapeError(f"{outcome.verdict.wrong} trades or books differ from the truth")
 
 
-def _paced(player: "Replay", speed: float, duration: float | None) -> Iterator["Step"]:
-    """The steps, each not before its time."""
-    began, first = time.monotonic(), None
-    for step in player:
-        if first is None:
-            first = step.input.time
-        wait = (step.input.time - first) / 1e9 / speed - (time.monotonic() - began)
-        if duration is not None:
-            wait = min(wait, began + duration - time.monotonic())
-        if wait > 0:
-            time.sleep(wait)
-        if duration is not None and time.monotonic() - began >= duration:
-            return
-        yield step
+async def _until_asked(
+    settings: "Settings", simulated: "Simulated | None", store: Path | None, record: Path | None,
+    duration: float | None, console: "Console | None",
+) -> "Outcome":
+    from onetape.service.log import EventLog
+    from onetape.service.run import collect
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    deadline = Deadline(settings.stop_within)
+
+    def ask() -> None:
+        if stop.is_set():
+            deadline.give_up()
+        deadline.start()
+        stop.set()
+
+    for it in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(it, ask)
+    with ExitStack() as stack:
+        try:
+            return await collect(
+                settings, simulated=simulated, store=store, record=record, duration=duration, stop=stop,
+                view=_view(console, stack), log=EventLog().add,
+            )
+        finally:
+            deadline.stop()
 
 
-def _every(seconds: float, steps: Iterator["Step"], board: "Board") -> Iterator[None]:
-    """Takes all steps in, and says when it is time to show something."""
-    shown = time.monotonic()
-    for step in steps:
-        board.add(step)
-        if time.monotonic() - shown >= seconds:
-            shown = time.monotonic()
-            yield
+def _view(console: "Console | None", stack: ExitStack) -> "View":
+    """A live table in a terminal, a line now and then elsewhere, nothing where JSON is wanted."""
+    from onetape.cli.board import Rates, board, summary
+
+    if console is None:
+        return lambda _: None
+    if not console.is_terminal:
+        shown = 0
+
+        def tell(status: "Status") -> None:
+            nonlocal shown
+            if status.at - shown >= LINES_NS:
+                shown = status.at
+                print(summary(status), flush=True)
+
+        return tell
+    from rich.live import Live
+
+    rates, live = Rates(), stack.enter_context(Live(console=console, auto_refresh=False, vertical_overflow="crop"))
+
+    def show(status: "Status") -> None:
+        rates.add(status)
+        live.update(board(status, rates, console.width), refresh=True)
+
+    return show
 
 
-class Board:
-    """What a person sees: a row per book, with its trust, its top, the last trade, and the candle that runs."""
+class Deadline:
+    """From the request to stop: whoever does not come to an end by then is ended; the journal stays whole."""
 
-    def __init__(self, player: "Replay", keeper: "Keeper", width: int) -> None:
-        self._player, self._keeper, self._width = player, keeper, width
-        self._last: dict[tuple[str, str], Trade] = {}
-        self._trades: Counter[tuple[str, str]] = Counter()
-        self._frames = self.time = 0
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._timer = threading.Timer(seconds, self.give_up)
+        self._timer.daemon = True
 
-    def add(self, step: "Step") -> None:
-        from onetape.feed.inputs import Frame
-        from onetape.model import Event, Trade
+    def start(self) -> None:
+        self._timer.start()
 
-        self._frames += isinstance(step.input, Frame)
-        self.time = step.input.time
-        for _, it in step.outcomes:
-            if isinstance(it, Event):
-                self._keeper.handle(it)
-            if isinstance(it, Trade):
-                self._last[it.venue, it.symbol] = it
-                self._trades[it.venue, it.symbol] += 1
+    def stop(self) -> None:
+        self._timer.cancel()
 
-    def table(self) -> "Table":
-        from rich.table import Table
-        from rich.text import Text
-
-        wide = self._width >= WIDE
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in ("venue", "pair", "book", "verified by") if wide else ("venue", "pair", "book"):
-            table.add_column(name, no_wrap=True)
-        for name in ("bid", "ask", "last", "trades"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for session in self._player.sessions.values():
-            for sync in session.books.values():
-                bids, asks = sync.book.bids(1), sync.book.asks(1)
-                trade = self._last.get(sync.id)
-                last = Text(f"{trade.price:f}", SIDES[trade.side]) if trade else "-"
-                table.add_row(
-                    sync.id.venue, self._player.pair(sync.id) or sync.id.symbol,
-                    Text(sync.state, COLOURS[sync.state]), *([sync.verification] if wide else []),
-                    f"{bids[0][0]:f}" if bids else "-", f"{asks[0][0]:f}" if asks else "-", last,
-                    str(self._trades[sync.id]),
-                )
-        return table
-
-    def candles(self) -> "Table":
-        """The last minute of each instrument."""
-        from rich.table import Table
-
-        table = Table(box=None, header_style="bold", pad_edge=False)
-        for name in ("venue", "pair"):
-            table.add_column(name, no_wrap=True)
-        for name in ("1m open", "high", "low", "close", "volume"):
-            table.add_column(name, justify="right", no_wrap=True)
-        for session in self._player.sessions.values():
-            for id in (sync.id for sync in session.books.values()):
-                if (it := self._candle(id)) is not None:
-                    prices = (f"{price:f}" for price in (it.open, it.high, it.low, it.close))
-                    table.add_row(id.venue, self._player.pair(id) or id.symbol, *prices, f"{it.volume:.2f}")
-        return table
-
-    def _candle(self, id: "InstrumentId") -> "Candle | None":
-        builder = self._keeper.pipeline.candles(id)
-        return builder.current("1m") if builder else None
-
-    def kept(self, store: Path) -> str:
-        new = self._keeper.journal.counters
-        rows = f"{new['trades']} trades and {new['candles']} candles are new" if new["trades"] else "nothing is new"
-        return f"Kept in {store}: {rows} in it.\nLook at it: onetape trades --store {store}"
-
-    def line(self) -> str:
-        return f"{self._frames} frames, {self._states()}, {self._trades.total()} trades"
-
-    def verdict(self) -> str:
-        quarantined = sum(it.counters["quarantined"] for it in self._player.sessions.values())
-        return f"{self.line()}, {quarantined} frames quarantined"
-
-    def _states(self) -> str:
-        states = Counter(
-            sync.state for session in self._player.sessions.values() for sync in session.books.values()
+    def give_up(self) -> None:
+        print(
+            "onetape: gave up waiting; what was not committed yet is lost, the rest is whole",
+            file=sys.stderr, flush=True,
         )
-        return "books " + ", ".join(f"{count} {state}" for state, count in states.items())
+        os._exit(1)

@@ -50,6 +50,8 @@ class Line:
         self.counters: Counter[str] = Counter()
         self.last: Session | None = None
         """Of the leaders, the last one that ended."""
+        self.frames = 0
+        """Of connections that have ended."""
         self.failures = 0
         """In a row, since data last flowed."""
         self._pace, self._sessions, self._seed, self._new_session = pace, sessions, seed, new_session
@@ -237,6 +239,7 @@ class Line:
         session = self._sessions.pop(connection, None)
         if session is not None:
             self.counters.update(session.counters)
+            self.frames += session.frames
         if session is not None and connection == self.leader:
             self.last = session
             out += [(connection, it) for it in session.close(reason, now)]

@@ -96,7 +96,7 @@ class RecordingWriter:
         self._path, self._header, self._part_bytes = path, header, part_bytes
         self._hash = sha256()
         self._hashed = False
-        self._parts = self._count = self._flushed_at = 0
+        self._parts = self._count = self._flushed_at = self._unflushed = self._size = 0
         self.written = 0
         """Uncompressed bytes."""
 

@@ -1,14 +1,15 @@
 """One venue's REST: pooled connections, requests by priority at the governor's pace, answers bounded in size."""
 import asyncio
 import socket
-import ssl
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from heapq import heappop, heappush
 from itertools import count
 
 import aiohttp
+from aiohttp_socks import ProxyConnector
 from msgspec import Struct
+from yarl import URL
 
 from onetape.clock import SECOND
 from onetape.errors import OneTapeError, RestError, TryAgain
@@ -44,10 +45,10 @@ class Rest:
 
     def __init__(
         self, http: aiohttp.ClientSession, venue: Venue, addresses: Sequence[str], governor: Governor, *,
-        proxy: str | None = None, tls: ssl.SSLContext | None = None,
+        clock: Callable[[], int],
     ) -> None:
         self.governor = governor
-        self._http, self._venue, self._addresses, self._proxy, self._tls = http, venue, addresses, proxy, tls
+        self._http, self._venue, self._addresses, self._clock = http, venue, addresses, clock
         self._address = 0
         self._waiting: list[tuple[Priority, int, Request, asyncio.Future[Reply]]] = []
         self._numbers = count()
@@ -68,7 +69,7 @@ class Rest:
             while True:
                 request, answer = await self._next()
                 await self._room.acquire()
-                self.governor.sent(request.weight, time.time_ns())
+                self.governor.sent(request.weight, self._clock())
                 tasks.create_task(self._ask(request, answer))
 
     async def _next(self) -> tuple[Request, asyncio.Future[Reply]]:
@@ -81,7 +82,7 @@ class Rest:
                 await self._news.wait()
                 continue
             priority, _, request, answer = self._waiting[0]
-            now = time.time_ns()
+            now = self._clock()
             wait = self.governor.free_at(request.weight, priority, now) - now
             if wait <= 0:
                 heappop(self._waiting)
@@ -109,11 +110,9 @@ class Rest:
 
     async def _get(self, request: Request) -> Reply:
         address = self._addresses[self._address % len(self._addresses)]
-        sent_at = time.time_ns()
+        sent_at = self._clock()
         try:
-            async with self._http.get(
-                address + request.path, proxy=self._proxy, ssl=self._tls or True, allow_redirects=False,
-            ) as response:
+            async with self._http.get(URL(address + request.path, encoded=True), allow_redirects=False) as response:
                 body = await _read(response)
         except TimeoutError:
             raise Unanswered(f"{address} did not answer within {TIMEOUT_S:g} s") from None
@@ -122,7 +121,7 @@ class Rest:
         except (aiohttp.ClientError, OSError) as error:
             raise Unanswered(f"{address}: {error or type(error).__name__}"[:300]) from error
         headers = {name.lower(): value for name, value in response.headers.items()}
-        return Reply(response.status, body, headers, sent_at, time.time_ns())
+        return Reply(response.status, body, headers, sent_at, self._clock())
 
     def _heed(self, reply: Reply) -> None:
         """What the venue says of its limits concerns all requests, not only the one that it refused."""
@@ -154,12 +153,15 @@ def _dns_reason(error: aiohttp.ClientConnectorDNSError) -> str:
     return cause.strerror or str(cause) if isinstance(cause, socket.gaierror) else str(cause)
 
 
-def client(local_address: str | None = None) -> aiohttp.ClientSession:
+def client(proxy: str | None = None, local_address: str | None = None) -> aiohttp.ClientSession:
     """Pooled, kept alive, every wait bounded."""
+    local = (local_address, 0) if local_address else None
+    http: str | None = proxy
+    make: Callable[..., aiohttp.BaseConnector] = aiohttp.TCPConnector
+    if proxy is not None and proxy.startswith("socks"):
+        http, make = None, partial(ProxyConnector.from_url, proxy)
     return aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(
-            limit=AT_ONCE * 2, keepalive_timeout=60, local_addr=(local_address, 0) if local_address else None,
-        ),
-        timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
+        connector=make(limit=AT_ONCE * 2, keepalive_timeout=60, local_addr=local),
+        proxy=http, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
         headers={"User-Agent": "onetape"}, max_line_size=16 * 1024, max_field_size=16 * 1024,
     )

@@ -44,7 +44,7 @@ class Way(Struct, frozen=True):
     proxy: str | None = None
     """``http://``, ``https://``, ``socks4://`` or ``socks5://``, with user and password if need be."""
     local_address: str | None = None
-    ssl: ssl.SSLContext | None = None
+    tls: ssl.SSLContext | None = None
     deflate: bool = False
     """Ask for permessage-deflate."""
 
@@ -179,7 +179,7 @@ async def connect(
         async with asyncio.timeout(timeout):
             _, listener = await ws_connect(
                 lambda: Socket(ends, max_bytes, clock), url,
-                ssl_context=way.ssl, proxy=way.proxy, max_frame_size=max_bytes,
+                ssl_context=way.tls, proxy=way.proxy, max_frame_size=max_bytes,
                 websocket_handshake_timeout=timeout, enable_auto_pong=False, logger_name="onetape",
                 extra_headers=DEFLATE if way.deflate else None, max_redirects=2,
                 local_addr=(way.local_address, 0) if way.local_address else None,

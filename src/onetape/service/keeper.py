@@ -69,6 +69,16 @@ class Keeper:
         self._whole = True
         return needs
 
+    def next_wake(self) -> int | None:
+        return self.pipeline.next_wake()
+
+    def wake(self, now: int) -> Sequence[NeedTrades]:
+        """As time passes without events. Raises RetryBatch: the disk takes no more."""
+        self._whole = False
+        needs = self.pipeline.wake(now)
+        self._whole = True
+        return needs
+
     def finish(self, now: int) -> Sequence[NeedTrades]:
         """Nothing more will come: commits what waits, and mends stored candles that late trades have touched.
 

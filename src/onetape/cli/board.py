@@ -1,0 +1,111 @@
+"""What a person sees of a run: a table in a terminal, plain lines elsewhere; made of its status alone."""
+from collections import Counter
+
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+from onetape.clock import SECOND
+from onetape.cli.output import WIDE
+from onetape.service.status import Status, VenueStatus
+
+COLOURS = {
+    "active": "green", "live": "green", "syncing": "yellow", "subscribing": "yellow", "connected": "yellow",
+    "connecting": "yellow", "stale": "red", "crossed": "magenta", "down": "red", "reconnecting": "red", "error": "red",
+    "stopped": "dim",
+}
+SIDES = {"buy": "green", "sell": "red"}
+MAX_REASON = 60
+
+
+class Rates:
+    """Frames per second of each venue, from one status to the next."""
+
+    def __init__(self) -> None:
+        self._frames: dict[str, int] = {}
+        self._at = 0
+        self.per_second: dict[str, float] = {}
+
+    def add(self, status: Status) -> None:
+        frames = {it.name: sum(line.frames for line in it.lines) for it in status.venues}
+        passed = (status.at - self._at) / SECOND
+        if self._at and passed > 0:
+            self.per_second = {
+                name: max(count - self._frames.get(name, 0), 0) / passed for name, count in frames.items()
+            }
+        self._frames, self._at = frames, status.at
+
+
+def board(status: Status, rates: Rates, width: int) -> Group:
+    return Group(_venues(status, rates, width), Text(""), _books(status, width), Text(""), Text(summary(status), "dim"))
+
+
+def summary(status: Status) -> str:
+    """One line."""
+    states = Counter(str(it.state) for it in status.venues)
+    books = Counter(str(book.state) for it in status.venues for book in it.books)
+    trades = sum(flow.events for it in status.venues for flow in it.channels if flow.channel.endswith("trades"))
+    gaps = sum(it.counters.get("gaps opened", 0) - it.counters.get("gaps closed", 0) for it in status.venues)
+    stored = f", {sum(status.stored.values()):,} rows kept in {status.store}" if status.store else ""
+    return (
+        f"{(status.at - status.started_at) / SECOND:.0f} s: venues {_counted(states)}; books {_counted(books)}; "
+        f"{trades:,} trades, {gaps} gaps{stored}"
+    )
+
+
+def reasons(status: Status) -> list[str]:
+    """Why a venue is not active, a line each."""
+    return [f"{it.name} is {it.state}: {it.reason}" for it in status.venues if it.reason and it.state != "active"]
+
+
+def _counted(states: Counter[str]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in states.items()) or "none"
+
+
+def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in columns:
+        table.add_column(name, no_wrap=True, justify="right" if name in right else "left")
+    return table
+
+
+def _venues(status: Status, rates: Rates, width: int) -> Table:
+    wide = width >= WIDE
+    columns = ("venue", "state", "frames/s", "p50 ms", "p99 ms", *(("clock ms", "reconnects") if wide else ()), "")
+    table = _table(*columns, right=columns[2:-1])
+    for it in status.venues:
+        p50, p99 = _latency(it)
+        more = (_number(it.offset_ms), str(max(it.counters.get("attempts", 0) - len(it.lines), 0))) if wide else ()
+        why = it.reason if it.state != "active" else ""
+        table.add_row(
+            it.name, Text(it.state, COLOURS[it.state]), f"{rates.per_second.get(it.name, 0):,.0f}",
+            _number(p50), _number(p99), *more, Text(_short(why), "dim"),
+        )
+    return table
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
+
+
+def _latency(it: VenueStatus) -> tuple[float | None, float | None]:
+    """Of its busiest channel."""
+    flow = max((flow for flow in it.channels if flow.p50_ms is not None), key=lambda flow: flow.events, default=None)
+    return (None, None) if flow is None else (flow.p50_ms, flow.p99_ms)
+
+
+def _books(status: Status, width: int) -> Table:
+    wide = width >= WIDE
+    columns = ("venue", "pair", "book", *(("verified by",) if wide else ()), "bid", "ask", "last")
+    table = _table(*columns, right=("bid", "ask", "last"))
+    for venue in status.venues:
+        for it in venue.books:
+            table.add_row(
+                venue.name, it.pair, Text(it.state, COLOURS[it.state]), *((it.verification,) if wide else ()),
+                it.bid or "-", it.ask or "-", Text(it.last or "-", SIDES.get(it.side, "")),
+            )
+    return table
+
+
+def _number(ms: float | None) -> str:
+    return "-" if ms is None else f"{ms:.1f}" if abs(ms) < 100 else f"{ms:,.0f}"

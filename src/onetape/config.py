@@ -1,0 +1,278 @@
+"""Settings: one file, the environment and flags, checked whole before anything is done."""
+import json
+import os
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+
+from onetape.errors import UsageError
+from onetape.nearest import nearest
+
+VENUES = ("binance", "binance-usdm", "coinbase", "coinbase-exchange", "kraken", "okx", "bybit")
+FIVE = ("binance", "coinbase", "kraken", "okx", "bybit")
+CHANNELS = ("trades", "agg_trades", "quotes", "ticker", "candles", "book", "status")
+ENVIRONMENTS = ("production", "testnet", "demo", "sandbox")
+PREFIX = "ONETAPE_"
+RESERVED = ("ONETAPE_RECORDINGS", "ONETAPE_LONG", "ONETAPE_PURE", "ONETAPE_TEST_POSTGRES_URL")
+"""Variables that are no settings; further ones that end in KEY, SECRET or PASSPHRASE are credentials."""
+CREDENTIAL = re.compile(r"ONETAPE_[A-Z_]+_(API_KEY|API_SECRET|KEY|SECRET|PASSPHRASE|PRIVATE_KEY)")
+PAIR = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}(-PERP)?")
+
+Seconds = Annotated[float, Field(ge=0, le=86_400 * 7, allow_inf_nan=False)]
+Some = Annotated[float, Field(gt=0, le=86_400 * 7, allow_inf_nan=False)]
+
+
+def _pair(text: str) -> str:
+    if not PAIR.fullmatch(text):
+        raise ValueError("a pair is written BTC-USDT, a perpetual BTC-USDT-PERP")
+    return text
+
+
+def _many(value: Any) -> Any:
+    """One alone is a list of one."""
+    return [value] if isinstance(value, str) else value
+
+
+def _routed(value: Any) -> Any:
+    """Addresses without a route are those of all routes."""
+    return value if isinstance(value, Mapping) or value is None else {"*": _many(value)}
+
+
+def _url(*schemes: str) -> AfterValidator:
+    def check(text: str) -> str:
+        scheme, found, rest = text.partition("://")
+        if not found or scheme not in schemes or not rest.strip("/"):
+            raise ValueError(f"a URL that begins with {' or '.join(f'{it}://' for it in schemes)}")
+        return text.rstrip("/")
+    return AfterValidator(check)
+
+
+Pair = Annotated[str, AfterValidator(_pair)]
+ChannelName = Literal["trades", "agg_trades", "quotes", "ticker", "candles", "book", "status"]
+VenueName = Literal["binance", "binance-usdm", "coinbase", "coinbase-exchange", "kraken", "okx", "bybit"]
+WebsocketUrl = Annotated[str, _url("ws", "wss")]
+RestUrl = Annotated[str, _url("http", "https")]
+ProxyUrl = Annotated[str, _url("http", "https", "socks4", "socks5")]
+Depth = Annotated[int, Field(ge=1, le=10_000)]
+Pairs = Annotated[tuple[Pair, ...], BeforeValidator(_many)]
+Channels = Annotated[tuple[ChannelName, ...], BeforeValidator(_many)]
+Intervals = Annotated[tuple[str, ...], BeforeValidator(_many)]
+RestUrls = Annotated[tuple[RestUrl, ...], BeforeValidator(_many)]
+WebsocketUrls = Annotated[
+    dict[str, Annotated[tuple[WebsocketUrl, ...], BeforeValidator(_many)]], BeforeValidator(_routed)
+]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+
+class Timings(_Part):
+    """Seconds; 0 switches one off; what is not given is the venue's own."""
+
+    connect: Some | None = None
+    ping_every: Seconds | None = None
+    pong_wait: Seconds | None = None
+    ack: Seconds | None = None
+    first_frame: Seconds | None = None
+    silence: Seconds | None = None
+    heartbeat: Seconds | None = None
+    rotate_after: Seconds | None = None
+
+
+class Reconnect(_Part):
+    """Waits between attempts, in seconds."""
+
+    base: Some = 1.0
+    cap: Some = 30.0
+    long_cap: Some = 60.0
+    jitter: Annotated[float, Field(ge=0, le=1)] = 0.1
+    max_attempts: Annotated[int, Field(ge=0)] = 0
+    """Failures in a row after which only a probe every 5 minutes is made; 0: never give up."""
+
+
+class Venue(_Part):
+    """What differs at one venue; what is not given is as for all."""
+
+    enabled: bool = True
+    environment: Literal["production", "testnet", "demo", "sandbox"] | None = None
+    pairs: Pairs | None = None
+    channels: Channels | None = None
+    depth: Depth | None = None
+    intervals: Intervals | None = None
+    websocket: WebsocketUrls | None = None
+    """Instead of the venue's own: one address, several to be tried in turn, or such by route; ``*``: of all routes."""
+    rest: RestUrls | None = None
+    proxy: ProxyUrl | None = None
+    local_address: str | None = None
+    deflate: bool = False
+    timings: Timings | None = None
+    reconnect: Reconnect | None = None
+
+
+class Log(_Part):
+    format: Literal["console", "json"] = "console"
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class Candles(_Part):
+    intervals: Intervals = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
+    carry_empty: bool = False
+    lateness: Seconds = 2.0
+
+
+class Keep(_Part):
+    """What is stored beside trades, candles and gaps."""
+
+    quotes: bool = True
+    deltas: bool = False
+    snapshot_every: Some = 10.0
+    snapshot_depth: Depth = 50
+
+
+class Settings(_Part):
+    """All settings, with their defaults."""
+
+    environment: Literal["production", "testnet", "demo", "sandbox"] = "production"
+    pairs: Pairs = ("BTC-USDT", "BTC-USD", "ETH-USDT", "ETH-USD", "SOL-USDT", "SOL-USD")
+    channels: Channels = ("trades", "book", "quotes")
+    depth: Depth = 200
+    intervals: Intervals = ("1m",)
+    """Of the venues' own candles, where the channel ``candles`` is wanted."""
+    store: Path = Path("data")
+    stop_within: Some = 10.0
+    """Seconds from the request to stop until what is left is given up."""
+    proxy: ProxyUrl | None = None
+    timings: Timings = Timings()
+    reconnect: Reconnect = Reconnect()
+    log: Log = Log()
+    candles: Candles = Candles()
+    keep: Keep = Keep()
+    venues: dict[VenueName, Venue] = Field(default_factory=dict)
+    """By name; none: the five venues."""
+
+    def chosen(self) -> tuple[str, ...]:
+        """Names of the venues that are to run."""
+        return tuple(name for name, it in self.venues.items() if it.enabled) if self.venues else FIVE
+
+    def venue(self, name: str) -> Venue:
+        """What differs at this venue."""
+        return next((it for key, it in self.venues.items() if key == name), Venue())
+
+
+def load(
+    path: Path | None, environment: Mapping[str, str] = os.environ, flags: Mapping[str, Any] | None = None,
+) -> Settings:
+    """File, then environment, then flags; the later wins. Raises UsageError that names every problem, a line each."""
+    problems: list[str] = []
+    values = {} if path is None else _read(path)
+    where = str(path) if path else "the settings"
+    _merge(values, _of_environment(environment, problems))
+    _merge(values, dict(flags or {}))
+    try:
+        settings = Settings.model_validate(values)
+    except ValidationError as error:
+        problems += [_explain(it) for it in error.errors()]
+    if problems:
+        count = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise UsageError(f"{count} in {where}:\n" + "\n".join(f"  {it}" for it in problems))
+    return settings
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    try:
+        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except ValueError as error:
+        raise UsageError(f"{path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} must hold a table of settings, not a {type(values).__name__}")
+    return values
+
+
+def _of_environment(environment: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
+    """``ONETAPE_STORE=/data``, ``ONETAPE_VENUES__BINANCE_USDM__DEPTH=20``; lists with commas."""
+    values: dict[str, Any] = {}
+    for name, text in environment.items():
+        if not name.startswith(PREFIX) or name in RESERVED or CREDENTIAL.fullmatch(name):
+            continue
+        path = name.removeprefix(PREFIX).lower().split("__")
+        if path[0] not in Settings.model_fields:
+            known = [PREFIX + it.upper() for it in Settings.model_fields]
+            problems.append(f"environment: {name} is no setting: {nearest(name, known)}")
+            continue
+        if path[0] == "venues" and len(path) > 1:
+            path[1] = path[1].replace("_", "-")
+        table = values
+        for key in path[:-1]:
+            table = table.setdefault(key, {})
+        table[path[-1]] = _value(text)
+    return values
+
+
+def _value(text: str) -> Any:
+    """As JSON where it is such; else a list where there are commas; else the text."""
+    try:
+        return json.loads(text)
+    except ValueError:
+        return [it.strip() for it in text.split(",")] if "," in text else text
+
+
+def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        if isinstance(value, Mapping) and isinstance(into.get(key), dict):
+            _merge(into[key], value)
+        else:
+            into[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+SAID = {
+    "tuple_type": "must be a list", "dict_type": "must be a table", "model_type": "must be a table",
+    "path_type": "must be a path, as text", "string_type": "must be text", "int_type": "must be a whole number",
+    "int_parsing": "must be a whole number", "int_from_float": "must be a whole number",
+    "float_type": "must be a number", "float_parsing": "must be a number",
+    "bool_type": "must be true or false", "bool_parsing": "must be true or false",
+}
+"""What is wrong, in the words of a settings file, by pydantic's type of the error."""
+
+
+# --- problems in words ----------------------------------------------------------------------------------------------
+
+
+def _explain(error: Mapping[str, Any]) -> str:
+    """One line: path, what is wrong, what is allowed."""
+    location = [it for it in error["loc"] if it != "[key]"]
+    path = ".".join(str(it) for it in location)
+    match error["type"]:
+        case "extra_forbidden":
+            return f"{path}: there is no such setting: {nearest(str(location[-1]), _known(location[:-1]))}"
+        case "literal_error" if error["loc"][-1] == "[key]":
+            return f"{path}: there is no such venue: {nearest(str(location[-1]), VENUES)}"
+        case "literal_error":
+            return f"{path}: not {str(error['input'])[:40]!r}, but one of {error['ctx']['expected']}"
+        case _:
+            message = error["msg"].removeprefix("Value error, ")
+            return f"{path}: {SAID.get(error['type'], message[0].lower() + message[1:])}"
+
+
+def _known(location: Iterable[Any]) -> list[str]:
+    """Names of the settings at a path."""
+    model: Any = Settings
+    for key in location:
+        if isinstance(key, str) and key in getattr(model, "model_fields", {}):
+            model = _model_of(model.model_fields[key].annotation)
+        # the name of a venue, or a number in a list: what is below is the same
+    return list(getattr(model, "model_fields", {}))
+
+
+def _model_of(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next((found for it in get_args(annotation) if (found := _model_of(it)) is not None), None)

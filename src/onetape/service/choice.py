@@ -1,0 +1,151 @@
+"""What the settings ask of each venue: addresses, timings, and which of its instruments and channels."""
+from collections.abc import Iterable, Mapping
+
+from msgspec import Struct
+
+from onetape import venues
+from onetape.clock import SECOND, interval_ns
+from onetape.config import Reconnect, Settings, Timings
+from onetape.errors import UsageError
+from onetape.feed import plan
+from onetape.feed.inputs import Setup
+from onetape.feed.patience import Patience
+from onetape.model import Channel, Instrument, Kind, Subscription
+from onetape.nearest import nearest
+from onetape.venues.base import Spec
+from onetape.venues.base import Timings as VenueTimings
+
+
+class Choice(Struct, frozen=True):
+    """Of one venue."""
+
+    spec: Spec
+    pairs: tuple[str, ...]
+    own_pairs: bool
+    """They were chosen for this venue alone, so that it has to have them all."""
+    channels: tuple[Channel, ...]
+    depth: int
+    intervals: tuple[str, ...]
+    websocket: Mapping[str, tuple[str, ...]]
+    rest: tuple[str, ...]
+    timings: VenueTimings
+    patience: Patience
+    proxy: str | None = None
+    local_address: str | None = None
+    deflate: bool = False
+
+    @property
+    def venue(self) -> str:
+        return self.spec.name
+
+
+def choices(settings: Settings) -> list[Choice]:
+    """Of each venue that is to run. Raises UsageError that names every problem, before anything connects."""
+    problems: list[str] = []
+    for path, names in (("candles.intervals", settings.candles.intervals),):
+        problems += [f"{path}: not a candle interval: {it!r}" for it in names if not _is_interval(it)]
+    found = [_choice(name, settings, problems) for name in settings.chosen()]
+    if not found:
+        problems.append("venues: none is enabled")
+    if problems:
+        raise UsageError(f"{len(problems)} problem(s) in the settings:\n" + "\n".join(f"  {it}" for it in problems))
+    return found
+
+
+def lines(choice: Choice, instruments: Iterable[Instrument]) -> tuple[dict[str, Setup], list[str]]:
+    """The lines that bring what is chosen, by name, and the pairs that the venue does not have."""
+    listed = {it.pair: it for it in instruments if it.pair}
+    missing = [pair for pair in choice.pairs if pair not in listed]
+    wanted = [it for pair in choice.pairs if pair in listed for it in _subscriptions(choice, listed[pair])]
+    planned = plan.plan(venues.VENUES[choice.venue], wanted) if wanted else []
+    return {
+        it.name: Setup(it.venue, it.route, it.subscriptions, choice.timings, choice.patience) for it in planned
+    }, missing
+
+
+def unknown_pair(pair: str, venue: str, instruments: Iterable[Instrument]) -> str:
+    """What to say about a pair that a venue does not have."""
+    return f"{venue} has no pair {pair}: {nearest(pair, (it.pair for it in instruments if it.pair))}"
+
+
+def _subscriptions(choice: Choice, instrument: Instrument) -> list[Subscription]:
+    symbol, found = instrument.id.symbol, []
+    for channel in choice.channels:
+        match channel:
+            case Channel.BOOK:
+                found.append(Subscription(symbol, channel, depth=choice.depth))
+            case Channel.CANDLES:
+                found += [Subscription(symbol, channel, interval=it) for it in choice.intervals]
+            case Channel.TRADES:  # where the venue's tape is made of aggregates, that is what trades are
+                found.append(Subscription(symbol, choice.spec.capabilities.tape))
+            case _:
+                found.append(Subscription(symbol, channel))
+    return found
+
+
+def _choice(name: str, settings: Settings, problems: list[str]) -> Choice:
+    spec, own = venues.spec(name), settings.venue(name)
+    has = spec.capabilities
+    environment = own.environment or settings.environment
+    endpoints = spec.endpoints.get(environment)
+    path = f"venues.{name}"
+    if endpoints is None and (own.websocket is None or own.rest is None):
+        problems.append(f"{path}.environment: {name} has no {environment}: there is {', '.join(spec.endpoints)}")
+    endpoints = endpoints or spec.endpoints["production"]
+    channels = [Channel(it) for it in own.channels or settings.channels]
+    for channel in channels:
+        lacking = channel not in has.channels and not (channel is Channel.TRADES and has.tape is Channel.AGG_TRADES)
+        if lacking:
+            where = f"{path}.channels" if own.channels else "channels"
+            problems.append(f"{where}: {name} has no {channel}: there is {', '.join(sorted(has.channels))}")
+    intervals = own.intervals or settings.intervals
+    if Channel.CANDLES in channels:
+        problems += [
+            f"{path}.intervals: {name} has no candles of {it!r}: {nearest(it, has.intervals)}"
+            for it in intervals if it not in has.intervals
+        ]
+    routes = list(endpoints.websocket)
+    if own.websocket is not None:
+        problems += [
+            f"{path}.websocket.{it}: there is no such route: {nearest(it, ['*', *routes])}"
+            for it in own.websocket if it not in (*routes, "*")
+        ]
+    return Choice(
+        spec=spec, pairs=own.pairs or settings.pairs, own_pairs=own.pairs is not None, channels=tuple(channels),
+        depth=own.depth or settings.depth, intervals=intervals,
+        websocket={
+            route: (own.websocket or {}).get(route) or (own.websocket or {}).get("*") or urls
+            for route, urls in endpoints.websocket.items()
+        },
+        rest=own.rest or endpoints.rest,
+        timings=_timings(_timings(spec.timings, settings.timings), own.timings or Timings()),
+        patience=_patience(own.reconnect or settings.reconnect), proxy=own.proxy or settings.proxy,
+        local_address=own.local_address, deflate=own.deflate,
+    )
+
+
+def _timings(base: VenueTimings, own: Timings) -> VenueTimings:
+    return VenueTimings(**{
+        field: getattr(base, field) if (given := getattr(own, field.removesuffix("_ns"))) is None
+        else round(given * SECOND)
+        for field in VenueTimings.__struct_fields__
+    })
+
+
+def _patience(own: Reconnect) -> Patience:
+    return Patience(
+        base_ns=round(own.base * SECOND), cap_ns=round(own.cap * SECOND), long_cap_ns=round(own.long_cap * SECOND),
+        jitter=own.jitter, max_attempts=own.max_attempts,
+    )
+
+
+def _is_interval(name: str) -> bool:
+    try:
+        return interval_ns(name) > 0
+    except ValueError:
+        return False
+
+
+def tradable(instruments: Iterable[Instrument]) -> tuple[Instrument, ...]:
+    """What can be subscribed to at all."""
+    return tuple(it for it in instruments if it.kind is not Kind.OTHER)

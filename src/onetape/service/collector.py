@@ -1,0 +1,239 @@
+"""The composition root: sockets, REST, door, pipeline, journal and recording as one process."""
+import asyncio
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+from random import Random
+
+import aiohttp
+
+from onetape import venues
+from onetape.clock import HOUR, MINUTE, SECOND
+from onetape.errors import OneTapeError, RestError, UsageError
+from onetape.feed.connection import Access, Network
+from onetape.feed.door import Door
+from onetape.feed.governor import Governor, Priority
+from onetape.feed.inputs import Listed, Started, Stopped, Unlisted
+from onetape.feed.recording import VERSION, Header, RecordingWriter
+from onetape.feed.rest import Reply, Rest, Unanswered, client
+from onetape.feed.socket import Way
+from onetape.feed.steady import SteadyClock
+from onetape.model import TAPES, Channel, Event, Instrument, InstrumentId, Request
+from onetape.book.sync import BookSync
+from onetape.pipeline import Policy
+from onetape.service.choice import Choice, lines, tradable, unknown_pair
+from onetape.service.keeper import Keeper
+from onetape.service.meter import Meter
+from onetape.venues.base import UNREADABLE
+
+REFRESH_NS = HOUR  # of the instrument lists
+CLOCK_NS = 5 * MINUTE  # between two looks at a venue's clock
+PART_BYTES = 1 << 30  # of a recording, uncompressed
+
+
+class Collector:
+    """Lives as long as one run; ``run`` returns when ``stop`` is set and all that waited is kept."""
+
+    def __init__(
+        self, choices: Sequence[Choice], *, policy: Policy, store: Path | None, recording: Path | None = None,
+        publish: Callable[[Event], None] = lambda _: None, log: Callable[[Event], None] = lambda _: None, seed: int = 0,
+    ) -> None:
+        """``publish``: every event once, a trade that comes twice included; without a store, all that comes."""
+        self.choices = choices
+        self.clock = SteadyClock()
+        self.door = Door(seed)
+        self.meter = Meter()
+        self.governors = {it.venue: Governor(it.spec.budget) for it in choices}
+        self.reasons: dict[str, str] = {}
+        """Of the venues that have no lines yet: why."""
+        self.keeper: Keeper | None = None
+        self.recorder: RecordingWriter | None = None
+        self.network: Network
+        self.started_at = self.clock()
+        self._policy, self._store, self._recording, self._seed = policy, store, recording, seed
+        self._publish, self._log = publish, log
+        self._pairs: dict[InstrumentId, str] = {}
+        self._missing: dict[str, list[str]] = {}  # by venue that has been listed: the pairs that it lacks
+        self._listed: dict[str, tuple[Instrument, ...]] = {}
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Raises UsageError (a human must change something), RetryBatch (the disk takes no more)."""
+        async with AsyncExitStack() as stack:
+            if self._store is not None:
+                self.keeper = stack.enter_context(Keeper(
+                    self._store, self._policy, publish=self._publish, pair_of=self.pair, book_of=self.book,
+                    tape_of=self.tape,
+                ))
+            if self._recording is not None:
+                header = Header(VERSION, seed=self._seed)
+                self.recorder = stack.enter_context(RecordingWriter(self._recording, header, PART_BYTES))
+            accesses = {it.venue: await self._access(it, stack) for it in self.choices}
+            self.network = Network(
+                self.door, accesses, self._take, record=self.recorder.add if self.recorder else lambda _: None,
+                waker=self.keeper, clock=self.clock,
+            )
+            try:
+                await self._collect(accesses, stop)
+            except* OneTapeError as group:
+                raise _first(group) from None
+            finally:
+                if self.keeper is not None:
+                    self.keeper.finish(self.network.now())
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def pair(self, id: InstrumentId) -> str:
+        """Empty: the venue has not listed it."""
+        return self._pairs.get(id, "")
+
+    def book(self, id: InstrumentId) -> BookSync | None:
+        """As it is now, on the connection that leads."""
+        for line in self.door.lines.values():
+            session = self.door.sessions.get(line.leader) if line.setup.venue == id.venue else None
+            if session is not None and (book := session.books.get(id.symbol)) is not None:
+                return book
+        return None
+
+    def tape(self, id: InstrumentId) -> Channel | None:
+        """The channel that feeds the instrument's candles: of those subscribed to."""
+        channels = {
+            it.channel for line in self.door.lines.values() if line.setup.venue == id.venue
+            for it in line.setup.wanted if it.symbol == id.symbol and it.channel in TAPES
+        }
+        tape = venues.capabilities(id.venue).tape
+        return tape if tape in channels else next(iter(channels), None)
+
+    # --- running ----------------------------------------------------------------------------------------------------
+
+    async def _access(self, choice: Choice, stack: AsyncExitStack) -> Access:
+        http: aiohttp.ClientSession = await stack.enter_async_context(client(choice.proxy, choice.local_address))
+        venue = venues.create(choice.venue)
+        rest = Rest(http, venue, choice.rest, self.governors[choice.venue], clock=self.clock)
+        way = Way(choice.proxy, choice.local_address, deflate=choice.deflate)
+        return Access(choice.spec, choice.websocket, rest, way)
+
+    async def _collect(self, accesses: dict[str, Access], stop: asyncio.Event) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            running = [tasks.create_task(self.network.run())]
+            running += [tasks.create_task(it.rest.run()) for it in accesses.values()]
+            running += [tasks.create_task(self._serve(it, accesses[it.venue].rest)) for it in self.choices]
+            await stop.wait()
+            self.network.enter(Stopped, "")
+            for task in running:
+                task.cancel()
+
+    def _take(self, event: Event) -> None:
+        """Every event, in the stack of the frame that caused it."""
+        if self.recorder is not None:
+            self.recorder.happened(event)
+        self.meter.add(event)
+        self._log(event)
+        if self.keeper is not None:
+            self.keeper.handle(event)  # and publishes
+        else:
+            self._publish(event)
+
+    async def _serve(self, choice: Choice, rest: Rest) -> None:
+        """One venue: its instruments, then its lines; after that its clock and its instruments, now and then."""
+        pages = await self._list(choice, rest)
+        instruments = self._read(choice, pages)
+        assert instruments is not None
+        setups, missing = lines(choice, instruments)
+        self._check_pairs(choice, instruments, missing)
+        self._pairs.update({it.id: it.pair for it in instruments})
+        self.reasons.pop(choice.venue, None)
+        if not setups:
+            self.reasons[choice.venue] = "has none of the pairs"
+            return
+        self.network.enter(Started, choice.venue, lines=setups, instruments=instruments)
+        refresh_at = self.clock() + REFRESH_NS
+        while True:
+            await self._measure_clock(choice, rest)
+            await asyncio.sleep(CLOCK_NS / SECOND)
+            if self.clock() >= refresh_at:
+                refresh_at = self.clock() + REFRESH_NS
+                await self._refresh(choice, rest)
+
+    async def _list(self, choice: Choice, rest: Rest) -> tuple[bytes, ...]:
+        """The venue's instruments, however long that takes; why it takes so long is said each time."""
+        failures = 0
+        chance = Random(f"{self._seed}{choice.venue}")  # noqa: S311 - jitter
+        while True:
+            try:
+                pages = await self._ask_instruments(choice, rest)
+            except (Unanswered, RestError) as error:
+                failures += 1
+                self.reasons[choice.venue] = str(error)
+                self.network.enter(Unlisted, choice.venue, reason=str(error))
+                await asyncio.sleep(choice.patience.wait(failures, chance.random()) / SECOND)
+                continue
+            return pages
+
+    async def _ask_instruments(self, choice: Choice, rest: Rest) -> tuple[bytes, ...]:
+        venue = venues.create(choice.venue)
+        pages: list[bytes] = []
+        requests = venue.instrument_requests()
+        while requests:
+            reply = await self._ask(choice, rest, requests.pop(0))
+            try:
+                _, following = venue.parse_instruments(reply.body)
+            except UNREADABLE as error:
+                raise Unanswered(f"{choice.venue} gave an unreadable list of instruments: {error}"[:200]) from error
+            pages.append(reply.body)
+            requests += [following] if following is not None else []
+        if not self._read(choice, tuple(pages)):
+            raise Unanswered(f"{choice.venue} gave an empty list of instruments")
+        return tuple(pages)
+
+    @staticmethod
+    async def _ask(choice: Choice, rest: Rest, request: Request) -> Reply:
+        """Raises Unanswered, RestError."""
+        reply = await rest.fetch(request, Priority.DISCOVERY)
+        venues.create(choice.venue).check(reply.status, reply.headers, reply.body)
+        return reply
+
+    @staticmethod
+    def _read(choice: Choice, pages: tuple[bytes, ...]) -> tuple[Instrument, ...]:
+        venue = venues.create(choice.venue)
+        return tradable(it for page in pages for it in venue.parse_instruments(page)[0])
+
+    async def _refresh(self, choice: Choice, rest: Rest) -> None:
+        try:
+            pages = await self._ask_instruments(choice, rest)
+        except (Unanswered, RestError):
+            self.meter.counters[choice.venue, "instrument lists in vain"] += 1
+            return
+        self.network.enter(Listed, choice.venue, pages=pages)
+        self._pairs.update({id: it.pair for id, it in self.door.directories[choice.venue].instruments.items()})
+
+    async def _measure_clock(self, choice: Choice, rest: Rest) -> None:
+        """The venue's clock less ours: half of the way there and back is taken for the way back."""
+        venue = venues.create(choice.venue)
+        try:
+            reply = await self._ask(choice, rest, venue.time_request())
+            theirs = venue.parse_time(reply.body)
+        except (Unanswered, RestError, *UNREADABLE):
+            self.meter.counters[choice.venue, "clocks not read"] += 1
+            return
+        self.meter.measured(choice.venue, theirs, reply.sent_at, reply.received_at)
+
+    def _check_pairs(self, choice: Choice, instruments: tuple[Instrument, ...], missing: list[str]) -> None:
+        """A pair chosen for a venue must be there; one chosen for all, at one of them at least. Raises UsageError."""
+        if choice.own_pairs and missing:
+            raise UsageError("\n".join(unknown_pair(pair, choice.venue, instruments) for pair in missing))
+        self._missing[choice.venue], self._listed[choice.venue] = missing, instruments
+        if len(self._missing) == len(self.choices):
+            nowhere = [pair for pair in missing if all(pair in it for it in self._missing.values())]
+            everything = [it for listed in self._listed.values() for it in listed]
+            names = ", ".join(self._missing) if len(self._missing) == 1 else "none of " + ", ".join(self._missing)
+            if nowhere:
+                raise UsageError("\n".join(unknown_pair(pair, names, everything) for pair in nowhere))
+
+
+def _first(group: BaseExceptionGroup[OneTapeError]) -> OneTapeError:
+    """What was raised first, out of the groups in which tasks wrap it."""
+    error: BaseException = group
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    assert isinstance(error, OneTapeError)
+    return error

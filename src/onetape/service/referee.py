@@ -1,0 +1,126 @@
+"""Compares what is published with what the simulator knows to be true."""
+from collections.abc import Mapping
+from decimal import Decimal
+from heapq import nlargest, nsmallest
+
+from msgspec import Struct
+
+from onetape.book.sync import BookSync
+from onetape.clock import MICROSECOND
+from onetape.model import BookDelta, BookSnapshot, Event, InstrumentId, Level, Side, Trade, TrustState
+from onetape.sim.truth import Truth
+
+MAX_FINDINGS = 20
+BY_TIME = frozenset({"kraken"})
+"""Venues whose books carry no number of the venue's: their moment is their time, to a microsecond."""
+
+
+class Verdict(Struct):
+    trades: int = 0
+    missing: int = 0
+    """Trades between the first and the last one that came, which never came."""
+    books: int = 0
+    wrong: int = 0
+    """Trades and books that differ from the truth."""
+    findings: list[str] = []
+    """The first of them, in words."""
+
+    def __str__(self) -> str:
+        return (
+            f"compared with the truth: {self.trades:,} trades, {self.missing} missing; {self.books:,} books; "
+            f"{self.wrong} wrong"
+        )
+
+
+class _Mirror:
+    """A true book, moved forward to the moment of each published one."""
+
+    __slots__ = ("asks", "bids", "sequence", "truth")
+
+    def __init__(self, truth: Truth, sequence: int) -> None:
+        self.truth = truth
+        book = truth.book_at(sequence)
+        self.sequence = sequence
+        self.bids = dict(book.bids) if book else {}
+        self.asks = dict(book.asks) if book else {}
+
+    def move(self, sequence: int | None, time: int) -> None:
+        """To a sequence, or to a time."""
+        for change in self.truth.changes_since(self.sequence):
+            if change.time // MICROSECOND > time // MICROSECOND if sequence is None else change.sequence > sequence:
+                break
+            side = self.bids if change.bid else self.asks
+            if change.size:
+                side[change.price] = change.size
+            else:
+                side.pop(change.price, None)
+            self.sequence = change.sequence
+
+
+class Referee:
+    """Sees every published event, and the books as they are then."""
+
+    def __init__(self, truths: Mapping[tuple[str, str], Truth], depth: int = 100) -> None:
+        self.verdict = Verdict()
+        self._truths, self._depth = truths, depth
+        self._mirrors: dict[InstrumentId, _Mirror] = {}
+        self._ids: dict[InstrumentId, set[int]] = {}
+
+    def add(self, it: Event, book: BookSync | None) -> None:
+        """``book``: of the event's instrument, as it is now."""
+        match it:
+            case Trade():
+                self._trade(it)
+            case BookDelta() | BookSnapshot() if book is not None and book.sequence == it.sequence:
+                if book.state is TrustState.LIVE:
+                    self._book(it, book)
+            case _:
+                pass
+
+    def finish(self) -> Verdict:
+        for id, ids in self._ids.items():
+            missing = max(ids) - min(ids) + 1 - len(ids)
+            self.verdict.missing += missing
+            if missing:
+                self._say(f"{id}: {missing} trades missing")
+        return self.verdict
+
+    def _trade(self, it: Trade) -> None:
+        id = InstrumentId(it.venue, it.symbol)
+        truth = self._truths[id]
+        listing = truth.listing
+        self.verdict.trades += 1
+        self._ids.setdefault(id, set()).add(int(it.id))
+        (match,) = truth.matches_from(int(it.id), 1)
+        true = (str(match.id), match.price * listing.tick, match.size * listing.lot, match.buy)
+        if (it.id, it.price, it.size, it.side is Side.BUY) != true:
+            self.verdict.wrong += 1
+            self._say(f"{id}: trade {it} is not {match}")
+
+    def _book(self, it: BookDelta | BookSnapshot, book: BookSync) -> None:
+        id = book.id
+        truth = self._truths[id]
+        by_time = id.venue in BY_TIME
+        mirror = self._mirrors.get(id)
+        if mirror is None or (not by_time and mirror.sequence > it.sequence):
+            started = truth.book_at_time(it.exchange_time + MICROSECOND - 1) if by_time else truth.book_at(it.sequence)
+            if started is None:
+                return
+            mirror = self._mirrors[id] = _Mirror(truth, started.sequence)
+        mirror.move(None if by_time else it.sequence, it.exchange_time)
+        self.verdict.books += 1
+        bids, asks = book.book.bids(self._depth), book.book.asks(self._depth)
+        listing = truth.listing
+        true_bids = _scaled(nlargest(len(bids), mirror.bids), mirror.bids, listing.tick, listing.lot)
+        true_asks = _scaled(nsmallest(len(asks), mirror.asks), mirror.asks, listing.tick, listing.lot)
+        if bids != true_bids or asks != true_asks:
+            self.verdict.wrong += 1
+            self._say(f"{id}: the book at {it.sequence} differs from the truth at {mirror.sequence}")
+
+    def _say(self, finding: str) -> None:
+        if len(self.verdict.findings) < MAX_FINDINGS:
+            self.verdict.findings.append(finding)
+
+
+def _scaled(prices: list[int], sizes: Mapping[int, int], tick: Decimal, lot: Decimal) -> list[Level]:
+    return [(price * tick, sizes[price] * lot) for price in prices]

@@ -1,0 +1,136 @@
+"""One run from start to stop: settings in, a store or a recording out, and a view of it meanwhile."""
+import asyncio
+import os
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from msgspec import Struct, structs
+
+from onetape.clock import SECOND
+from onetape.config import Settings
+from onetape.model import BookDelta, BookSnapshot, Event, InstrumentId
+from onetape.pipeline import Policy
+from onetape.service import status as statuses
+from onetape.service.choice import Choice, choices
+from onetape.service.collector import Collector
+from onetape.service.referee import Referee, Verdict
+from onetape.sim.faults import FaultPlan
+from onetape.sim.server import Server
+from onetape.sim.simulator import Simulator
+from onetape.sim.truthlog import TruthLog
+
+STATUS_S = 1.0
+
+
+class Simulated(Struct, frozen=True):
+    """The simulator instead of the exchanges."""
+
+    venues: Sequence[str]
+    seed: int
+    plan: FaultPlan
+    truth: Path | None
+    """Where the truth is written."""
+    start: int
+    compare: bool = False
+    """All that is published, with what really happened."""
+
+
+class Outcome(Struct, frozen=True):
+    status: statuses.Status
+    verdict: Verdict | None
+
+
+View = Callable[[statuses.Status], None]
+
+
+async def collect(
+    settings: Settings, *, simulated: Simulated | None, store: Path | None, record: Path | None,
+    duration: float | None, view: View, stop: asyncio.Event, publish: Callable[[Event], None] = lambda _: None,
+    log: Callable[[Event], None] = lambda _: None,
+) -> Outcome:
+    """Runs until ``stop``. Raises UsageError, RetryBatch."""
+    chosen = choices(settings)
+    source = "live" if simulated is None else "sim"
+    referee: Referee | None = None
+
+    def hear(event: Event) -> None:
+        if referee is not None:
+            id = None if not isinstance(event, BookDelta | BookSnapshot) else InstrumentId(event.venue, event.symbol)
+            referee.add(event, collector.book(id) if id is not None else None)
+        publish(event)
+
+    async with AsyncExitStack() as stack:
+        tasks: list[asyncio.Task[None]] = []
+        if simulated is not None:
+            server = await _serve(simulated, stack)
+            chosen = [_redirect(it, server) for it in chosen if it.venue in simulated.venues]
+            tasks.append(asyncio.create_task(_ends(server.wait(), stop)))
+            if simulated.compare:
+                referee = Referee(server.simulator.truths)
+        collector = Collector(
+            chosen, policy=_policy(settings), store=store, recording=record, publish=hear, log=log,
+            seed=int.from_bytes(os.urandom(4)),
+        )
+        if duration is not None:
+            asyncio.get_running_loop().call_later(duration, stop.set)
+        tasks.append(asyncio.create_task(_ends(_watch(collector, source, store, view), stop)))
+        try:
+            await collector.run(stop)
+        finally:
+            for task in tasks:
+                task.cancel()
+            results = await asyncio.gather(*tasks, return_exceptions=True)
+        for it in results:
+            if isinstance(it, Exception):
+                raise it
+        last = statuses.status_of(collector, source, store, stopped=True)
+        if store is not None:
+            statuses.write(last, store)
+        return Outcome(last, referee.finish() if referee is not None else None)
+
+
+async def _ends(work: Coroutine[object, object, None], stop: asyncio.Event) -> None:
+    """If it breaks, the run stops."""
+    try:
+        await work
+    finally:
+        stop.set()
+
+
+async def _serve(simulated: Simulated, stack: AsyncExitStack) -> Server:
+    simulator = Simulator(
+        simulated.seed, simulated.venues, start=simulated.start, plan=simulated.plan,
+    )
+    if simulated.truth is not None:
+        stack.enter_context(TruthLog(simulated.truth, simulator))
+    return await stack.enter_async_context(Server(simulator))
+
+
+def _redirect(choice: Choice, server: Server) -> Choice:
+    """To the simulator; the path of the venue's own address stays."""
+    return structs.replace(
+        choice, rest=(server.rest_url(choice.venue),), proxy=None, local_address=None,
+        websocket={
+            route: tuple(server.websocket_url(choice.venue) + "/" + "/".join(url.split("/")[3:]) for url in urls[:1])
+            for route, urls in choice.websocket.items()
+        },
+    )
+
+
+async def _watch(collector: Collector, source: str, store: Path | None, view: View) -> None:
+    while True:
+        await asyncio.sleep(STATUS_S)
+        now = statuses.status_of(collector, source, store)
+        if store is not None:
+            statuses.write(now, store)
+        view(now)
+
+
+def _policy(settings: Settings) -> Policy:
+    candles, keep = settings.candles, settings.keep
+    return Policy(
+        intervals=candles.intervals, carry_empty=candles.carry_empty, lateness_ns=round(candles.lateness * SECOND),
+        deltas=keep.deltas, quotes=keep.quotes, snapshot_every_ns=round(keep.snapshot_every * SECOND),
+        snapshot_depth=keep.snapshot_depth,
+    )

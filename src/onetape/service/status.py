@@ -1,0 +1,187 @@
+"""What a run says of itself: as a value, and as a file in its store that other processes read."""
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+from msgspec import Struct
+
+from onetape.clock import MILLISECOND, SECOND
+from onetape.errors import UsageError
+from onetape.model import Channel, InstrumentId, Lifecycle, TrustState
+from onetape.model.numbers import plain
+from onetape.service.collector import Collector
+from onetape.service.meter import Flow
+
+FILE = "status.json"
+OLD_NS = 5 * SECOND  # a status that is older is that of a process that was killed or hangs
+
+
+class LineStatus(Struct, frozen=True):
+    """One connection, as one sees it from outside."""
+
+    name: str
+    state: Lifecycle
+    since: int
+    reason: str
+    subscriptions: int
+    frames: int
+    failures: int
+    """In a row."""
+    round_trip_ms: float | None
+
+
+class ChannelStatus(Struct, frozen=True):
+    channel: Channel
+    events: int
+    last: int
+    """When the last one came, ns."""
+    p50_ms: float | None
+    p99_ms: float | None
+
+
+class BookStatus(Struct, frozen=True):
+    symbol: str
+    pair: str
+    state: TrustState
+    since: int
+    reason: str
+    verification: str
+    bid: str
+    ask: str
+    """Empty where that side is empty, or the book cannot be trusted."""
+    last: str
+    """Price of the last trade."""
+    side: str
+
+
+class VenueStatus(Struct, frozen=True):
+    name: str
+    state: Lifecycle
+    """The worst of its lines."""
+    reason: str
+    offset_ms: float | None
+    """Its clock less ours."""
+    lines: tuple[LineStatus, ...]
+    channels: tuple[ChannelStatus, ...]
+    books: tuple[BookStatus, ...]
+    counters: dict[str, int]
+    """All that was not plain delivery."""
+    requests: int
+    """By REST."""
+
+
+class Status(Struct, frozen=True):
+    pid: int
+    started_at: int
+    at: int
+    source: str
+    """``live`` or ``sim``."""
+    store: str
+    stopped: bool
+    venues: tuple[VenueStatus, ...]
+    stored: dict[str, int]
+    """Rows by table that this run has brought."""
+
+
+SEVERITY = (
+    Lifecycle.ACTIVE, Lifecycle.SUBSCRIBING, Lifecycle.CONNECTED, Lifecycle.CONNECTING, Lifecycle.STOPPED,
+    Lifecycle.RECONNECTING, Lifecycle.ERROR,
+)
+
+
+def status_of(collector: Collector, source: str, store: Path | None, *, stopped: bool = False) -> Status:
+    journal = collector.keeper.journal.counters if collector.keeper is not None else {}
+    return Status(
+        pid=os.getpid(), started_at=collector.started_at, at=collector.clock(), source=source,
+        store="" if store is None else str(store), stopped=stopped,
+        venues=tuple(_venue(collector, it.venue) for it in collector.choices), stored=dict(journal),
+    )
+
+
+def _venue(collector: Collector, name: str) -> VenueStatus:
+    lines = [it for it in collector.door.lines.values() if it.setup.venue == name]
+    worst = max(lines, key=lambda it: SEVERITY.index(it.state), default=None)
+    waiting = collector.reasons.get(name)
+    state = worst.state if worst else Lifecycle.RECONNECTING if waiting else Lifecycle.CONNECTING
+    meter, sessions = collector.meter, collector.door.sessions
+    counters = {what: count for (venue, what), count in meter.counters.items() if venue == name}
+    for line in lines:
+        for kept in (line.counters, *(it.counters for key, it in sessions.items() if key in (line.leader, line.next))):
+            for what, count in kept.items():
+                counters[what] = counters.get(what, 0) + count
+    offset = meter.offsets.get(name)
+    return VenueStatus(
+        name=name, state=state, reason=worst.reason if worst else waiting or "",
+        offset_ms=None if offset is None else offset / MILLISECOND,
+        lines=tuple(_line(collector, it.name) for it in lines),
+        channels=tuple(
+            _channel(channel, flow) for (venue, channel), flow in meter.flows.items() if venue == name
+        ),
+        books=tuple(_books(collector, (it.name for it in lines))), counters=counters,
+        requests=collector.governors[name].counters["requests"],
+    )
+
+
+def _line(collector: Collector, name: str) -> LineStatus:
+    line = collector.door.lines[name]
+    session = collector.door.sessions.get(line.leader)
+    return LineStatus(
+        name=name, state=line.state, since=line.since, reason=line.reason, subscriptions=len(line.setup.wanted),
+        frames=line.frames + (session.frames if session else 0), failures=line.failures,
+        round_trip_ms=_ms(session.round_trip_ns) if session else None,
+    )
+
+
+def _channel(channel: Channel, flow: Flow) -> ChannelStatus:
+    p50, p99 = _ms(flow.latency.quantile(0.5)), _ms(flow.latency.quantile(0.99))
+    return ChannelStatus(channel, flow.events, flow.last, p50, p99)
+
+
+def _books(collector: Collector, names: Iterable[str]) -> Iterable[BookStatus]:
+    """Of every book that is wanted, there or not."""
+    for name in names:
+        line = collector.door.lines[name]
+        session = collector.door.sessions.get(line.leader)
+        for symbol in dict.fromkeys(it.symbol for it in line.setup.wanted if it.channel is Channel.BOOK):
+            sync = session.books.get(symbol) if session else None
+            trade = collector.meter.last_trades.get((line.setup.venue, symbol))
+            live = sync is not None and sync.state is TrustState.LIVE
+            bids, asks = (sync.book.bids(1), sync.book.asks(1)) if sync is not None and live else ([], [])
+            yield BookStatus(
+                symbol=symbol, pair=collector.pair(InstrumentId(line.setup.venue, symbol)) or symbol,
+                state=sync.state if sync else TrustState.DOWN, since=sync.since if sync else line.since,
+                reason=sync.reason if sync else line.reason, verification=sync.verification if sync else "none",
+                bid=plain(bids[0][0]) if bids else "", ask=plain(asks[0][0]) if asks else "",
+                last=plain(trade.price) if trade else "", side=trade.side if trade else "",
+            )
+
+
+def _ms(ns: int | None) -> float | None:
+    return None if ns is None else ns / MILLISECOND
+
+
+# --- the file -------------------------------------------------------------------------------------------------------
+
+
+def write(status: Status, store: Path) -> None:
+    """Whole or not at all."""
+    new = store / f".{FILE}.{status.pid}"
+    new.write_bytes(msgspec.json.encode(status))
+    new.replace(store / FILE)
+
+
+def read(store: Path) -> Status:
+    """Raises UsageError: there is none, or it cannot be read."""
+    try:
+        return msgspec.json.decode((store / FILE).read_bytes(), type=Status)
+    except FileNotFoundError:
+        raise UsageError(f"nothing has run on the store {store} yet: onetape run --store {store}") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {store / FILE}: {error.strerror}") from error
+    except msgspec.MsgspecError as error:
+        raise UsageError(f"{store / FILE} is of another version of OneTape: {error}") from error
+
+
+def running(status: Status, now: int) -> bool:
+    return not status.stopped and now - status.at <= OLD_NS

@@ -1,0 +1,248 @@
+"""What is to go wrong, when and how often: plans of faults, and the dice that are thrown while they run."""
+import tomllib
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from pathlib import Path
+from random import Random
+from typing import Any, Self
+
+import msgspec
+from msgspec import Struct
+
+from onetape.clock import SECOND
+from onetape.errors import UsageError
+
+
+class FaultKind(StrEnum):
+    """What can go wrong. *Data frames* are those that speak of a channel; acks and heartbeats are none."""
+
+    DROP = "drop"
+    """A data frame is left out."""
+    DOUBLE = "double"
+    """A data frame comes twice."""
+    DELAY = "delay"
+    """A data frame, and all that stands behind it on its connection, comes ``seconds`` late."""
+    REORDER = "reorder"
+    """A data frame comes after the one that follows it."""
+    CORRUPT = "corrupt"
+    """A data frame is no JSON any more. Digits do not change: TCP protects them."""
+    GARBAGE = "garbage"
+    """Random bytes come as a frame of their own before a data frame."""
+    GIANT = "giant"
+    """Every connection gets a frame of 64 MB, or ``code`` bytes; again every ``seconds`` while it lasts."""
+    CHECKSUM = "checksum"
+    """A book's checksum is wrong."""
+    SKIP_SEQUENCE = "skip_sequence"
+    """A data frame is left out, and its numbers with it."""
+    HALF_OPEN = "half_open"
+    """Connections that exist at ``at`` are dead from then on, in both directions, and nobody is told."""
+    SILENT = "silent"
+    """Data frames of ``symbol`` and ``channel`` stay away while everything else goes on."""
+    SLOW_REST = "slow_rest"
+    """REST answers come ``seconds`` later."""
+    STALE_SNAPSHOT = "stale_snapshot"
+    """A REST snapshot is from ``seconds`` ago; an in-band one does not fit its checksum."""
+    REST_STATUS = "rest_status"
+    """REST requests end in status ``code`` (503), with ``seconds`` as Retry-After."""
+    CLOSE = "close"
+    """Every connection is closed with ``code`` (0 or 1006: without a word); again every ``seconds`` while it lasts."""
+    NOTICE = "notice"
+    """The venue announces its shutdown, and closes 10 s later."""
+    CLOCK_SKEW = "clock_skew"
+    """The venue's times are shifted by ``seconds``."""
+    REFUSE_SYMBOL = "refuse_symbol"
+    """Subscribing to ``symbol`` is refused the venue's way."""
+    REFUSE_CONNECT = "refuse_connect"
+    """WebSocket handshakes end in HTTP status ``code`` (503), with ``seconds`` as Retry-After."""
+    DNS = "dns"
+    """The venue's names are not found: no connection, no request."""
+
+
+class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One thing that goes wrong from ``at`` until ``at + lasts``, seconds after the start."""
+
+    kind: FaultKind
+    venue: str = ""
+    """Empty: all. So are ``symbol`` and ``channel``."""
+    at: float = 0.0
+    lasts: float = 0.0
+    """0 is enough for what happens at one moment: close, notice, half_open, giant."""
+    symbol: str = ""
+    channel: str = ""
+    share: float = 1.0
+    """Of the frames, connections or requests that it concerns: how many it hits."""
+    code: int = 0
+    seconds: float = 0.0
+
+    def ends(self) -> float:
+        return self.at + self.lasts
+
+
+class FaultPlan(Struct, frozen=True, kw_only=True):
+    """The faults of one run. ``seed`` throws the dice of those that hit a share."""
+
+    faults: tuple[Fault, ...] = ()
+    seed: int = 1
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """A TOML file of ``[[fault]]`` tables with the fields of Fault, and perhaps ``seed = 7`` before them.
+
+        Raises UsageError: all that is wrong in it, as one line.
+        """
+        try:
+            document = tomllib.loads(path.read_text("utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise UsageError(f"the fault plan {path} cannot be read: {error}") from error
+        faults, problems = _read(document)
+        if problems:
+            raise UsageError(f"the fault plan {path} is wrong: {'; '.join(problems)}")
+        return cls(faults=tuple(faults), seed=document.get("seed", 1))
+
+    @classmethod
+    def random(cls, seed: int, venues: Iterable[str], duration: float) -> Self:
+        """A mixture over ``duration`` seconds, one fault in ten; the same for the same seed. It refuses no symbol."""
+        dice = Random(seed)  # noqa: S311 - chance, no secret
+        names = sorted(venues)
+        count = max(int(duration / 10), 1) if names else 0
+        faults = (_any_fault(dice, dice.choice(names), duration) for _ in range(count))
+        return cls(faults=tuple(sorted(faults, key=lambda it: it.at)), seed=seed)
+
+    def ends(self) -> float:
+        """When the last one is over, seconds after the start."""
+        return max((it.ends() for it in self.faults), default=0.0)
+
+
+class Faults:
+    """A plan while it runs: which faults are active, and whom they hit."""
+
+    def __init__(self, plan: FaultPlan, start: int) -> None:
+        self.start = start
+        self._dice = Random(plan.seed)  # noqa: S311 - chance, no secret
+        self._by_kind: dict[FaultKind, list[Fault]] = {}
+        for it in plan.faults:
+            self._by_kind.setdefault(it.kind, []).append(it)
+
+    def active(self, kind: FaultKind, venue: str, now: int, symbol: str = "", channel: str = "") -> Fault | None:
+        """The first fault of this kind that lies on all of these at this time."""
+        for it in self._by_kind.get(kind, ()):
+            if (
+                it.venue in ("", venue) and it.symbol in ("", symbol) and it.channel in ("", channel)
+                and self.time(it.at) <= now < self.time(max(it.ends(), it.at + 1e-3))
+            ):
+                return it
+        return None
+
+    def hits(self, fault: Fault) -> bool:
+        """The next of those that it concerns; call once for each."""
+        return fault.share >= 1.0 or self._dice.random() < fault.share
+
+    def of(self, kind: FaultKind) -> Sequence[Fault]:
+        return self._by_kind.get(kind, ())
+
+    def time(self, seconds: float) -> int:
+        """Seconds after the start to ns since the epoch."""
+        return self.start + round(seconds * SECOND)
+
+    def edges(self) -> list[int]:
+        """All times at which a fault begins, begins anew or ends, ascending."""
+        times = {self.time(moment) for faults in self._by_kind.values() for it in faults for moment in moments(it)}
+        ends = {self.time(max(it.ends(), it.at + 1e-3)) for faults in self._by_kind.values() for it in faults}
+        return sorted(times | ends)
+
+    @property
+    def dice(self) -> Random:
+        return self._dice
+
+
+REPEATED = frozenset({FaultKind.CLOSE, FaultKind.GIANT})  # ``seconds`` is their period
+MAX_REPEATS = 1_000
+
+
+def moments(it: Fault) -> list[float]:
+    """When it strikes: at its beginning, and those that repeat every ``seconds`` after that."""
+    if it.kind not in REPEATED or it.seconds <= 0 or it.lasts <= 0:
+        return [it.at]
+    return [it.at + n * it.seconds for n in range(min(int(it.lasts / it.seconds) + 1, MAX_REPEATS))]
+
+
+# --- plans from files -----------------------------------------------------------------------------------------------
+
+
+def _read(document: dict[str, Any]) -> tuple[list[Fault], list[str]]:
+    """The faults that can be read, and a line for each that cannot."""
+    problems = [f"{key!r} is not known" for key in document if key not in ("fault", "seed")]
+    if type(document.get("seed", 1)) is not int:
+        problems.append("seed is no whole number")
+    tables = document.get("fault", [])
+    if not isinstance(tables, list):
+        return [], [*problems, "faults are written as [[fault]]"]
+    faults = []
+    for number, table in enumerate(tables, 1):
+        try:
+            faults.append(msgspec.convert(table, Fault))
+        except msgspec.ValidationError as error:
+            problems.append(f"fault {number}: {error}")
+            continue
+        problems += [f"fault {number}: {problem}" for problem in _problems(faults[-1])]
+    return faults, problems
+
+
+def _problems(it: Fault) -> list[str]:
+    checks = {
+        "at is negative": it.at < 0,
+        "lasts is negative": it.lasts < 0,
+        "share is not between 0 and 1": not 0 <= it.share <= 1,
+        "code is negative": it.code < 0,
+        "seconds is negative": it.seconds < 0 and it.kind is not FaultKind.CLOCK_SKEW,
+        "a number is not finite": not all(map(_finite, (it.at, it.lasts, it.share, it.seconds))),
+        "a close code is 0 or between 1000 and 4999": it.kind is FaultKind.CLOSE and not _close_code(it.code),
+        "a status is 0 or between 400 and 599": it.kind in _WITH_STATUS and it.code != 0 and not 400 <= it.code <= 599,
+        "refuse_symbol needs a symbol": it.kind is FaultKind.REFUSE_SYMBOL and not it.symbol,
+    }
+    return [problem for problem, is_so in checks.items() if is_so]
+
+
+_WITH_STATUS = (FaultKind.REST_STATUS, FaultKind.REFUSE_CONNECT)
+
+
+def _close_code(code: int) -> bool:
+    return code == 0 or 1000 <= code <= 4999
+
+
+def _finite(number: float) -> bool:
+    return number - number == 0
+
+
+# --- plans by chance ------------------------------------------------------------------------------------------------
+
+
+def _any_fault(dice: Random, venue: str, duration: float) -> Fault:
+    """A fault that a client has to survive: it begins in the first four fifths, so that there is time to recover."""
+    kind = dice.choice(_BY_CHANCE)
+    at = round(dice.uniform(0, 0.8 * duration), 3)
+    lasts = round(dice.uniform(0.5, max(min(20.0, 0.15 * duration), 0.5)), 3)
+    share, code, seconds = 1.0, 0, 0.0
+    match kind:
+        case FaultKind.DROP | FaultKind.DOUBLE | FaultKind.REORDER | FaultKind.SKIP_SEQUENCE:
+            share = dice.choice((0.01, 0.1, 0.5))
+        case FaultKind.CORRUPT | FaultKind.GARBAGE | FaultKind.CHECKSUM:
+            share = dice.choice((0.01, 0.05))
+        case FaultKind.DELAY | FaultKind.SLOW_REST | FaultKind.STALE_SNAPSHOT:
+            seconds = round(dice.uniform(0.2, 5), 3)
+        case FaultKind.REST_STATUS:
+            code, seconds = dice.choice(((429, 2.0), (500, 0.0), (502, 0.0), (503, 1.0)))
+        case FaultKind.REFUSE_CONNECT:
+            code = dice.choice((429, 502, 503))
+        case FaultKind.CLOSE:
+            code = dice.choice((1000, 1001, 1006, 1008, 1011, 1012))
+        case FaultKind.CLOCK_SKEW:
+            seconds = round(dice.uniform(-5, 5), 3)
+        case FaultKind.GIANT:
+            code = 1 << 20
+        case _:
+            pass
+    return Fault(kind=kind, venue=venue, at=at, lasts=lasts, share=share, code=code, seconds=seconds)
+
+
+_BY_CHANCE = tuple(it for it in FaultKind if it is not FaultKind.REFUSE_SYMBOL)  # that needs a symbol, and may last

@@ -1,0 +1,102 @@
+"""Numbers what one order took at one price: the aggregate trades of the simulated Binance."""
+from bisect import bisect_left
+from collections.abc import Sequence
+
+from msgspec import Struct
+
+from onetape.sim.base import Match
+from onetape.sim.truth import Truth
+
+KEPT = 200_000
+_ALL = 1 << 60
+
+
+class Aggregate(Struct, frozen=True, gc=False):
+    """Successive matches of one moment, price and side (section 5.2)."""
+
+    id: int
+    price: int
+    size: int
+    first: int
+    last: int
+    """Ids of matches, both inclusive."""
+    time: int
+    buy: bool
+
+
+class Aggregates:
+    """Their own consecutive ids over all matches of an instrument, whoever listens."""
+
+    def __init__(self, truth: Truth) -> None:
+        self._truth = truth
+        self._firsts: list[int] = []  # the id of the first match of each
+        self._base = 0  # the id of the aggregate that stands first in there
+        self._last: Match | None = None
+
+    def catch_up(self) -> None:
+        """With the truth; to be called more often than it forgets matches."""
+        new = self._truth.matches_from(self._last.id + 1, _ALL) if self._last else list(self._truth.matches)
+        if new and self._last is None:
+            self._base = new[0].id * 7 // 10
+        for it in new:
+            if not _belongs(it, self._last):
+                self._firsts.append(it.id)
+            self._last = it
+        if len(self._firsts) > 2 * KEPT:
+            self._base += KEPT
+            del self._firsts[:KEPT]
+
+    def of(self, matches: Sequence[Match]) -> list[Aggregate]:
+        """Those that consist of these matches, which are successive and begin with an aggregate."""
+        if not matches:
+            return []
+        id = self._base + bisect_left(self._firsts, matches[0].id)
+        out: list[Aggregate] = []
+        begin = 0
+        for end in range(1, len(matches) + 1):
+            if end == len(matches) or not _belongs(matches[end], matches[end - 1]):
+                out.append(_one(id + len(out), matches[begin:end]))
+                begin = end
+        return out
+
+    def from_id(self, id: int, limit: int) -> list[Aggregate]:
+        """At most ``limit`` with this id or a higher one, ascending."""
+        self.catch_up()
+        known = bisect_left(self._firsts, self._truth.matches[0].id) if self._truth.matches else 0
+        return self._slice(max(id - self._base, known), limit)
+
+    def newest(self, limit: int, before: int = _ALL) -> list[Aggregate]:
+        """The last ``limit`` of those whose time is before this, ascending."""
+        self.catch_up()
+        end = bisect_left(self._firsts, before, key=self._time)
+        known = bisect_left(self._firsts, self._truth.matches[0].id) if self._truth.matches else 0
+        start = max(end - limit, known)
+        return self._slice(start, end - start)
+
+    def after(self, time: int, limit: int) -> list[Aggregate]:
+        """At most ``limit`` of this time or later, ascending."""
+        first = self._truth.matches_after(time, 1)
+        self.catch_up()
+        return self._slice(bisect_left(self._firsts, first[0].id), limit) if first else []
+
+    def _slice(self, start: int, limit: int) -> list[Aggregate]:
+        firsts = self._firsts[start:start + max(limit, 0) + 1]
+        if not firsts:
+            return []
+        count = firsts[-1] - firsts[0] if len(firsts) > limit else _ALL
+        return self.of(self._truth.matches_from(firsts[0], count))
+
+    def _time(self, first: int) -> int:
+        """Of a match; those that the truth has forgotten are older than all that it knows."""
+        found = self._truth.matches_from(first, 1)
+        return found[0].time if found and found[0].id == first else 0
+
+
+def _belongs(it: Match, before: Match | None) -> bool:
+    return before is not None and it.time == before.time and it.price == before.price and it.buy == before.buy
+
+
+def _one(id: int, matches: Sequence[Match]) -> Aggregate:
+    first = matches[0]
+    size = sum(it.size for it in matches)
+    return Aggregate(id, first.price, size, first.id, matches[-1].id, first.time, first.buy)
