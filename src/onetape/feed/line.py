@@ -27,7 +27,7 @@ Outcome = tuple[str, Event | Command]
 
 SWITCH_NS = 30 * SECOND  # a new connection has so long to show that it can take over
 RETRY_SWITCH_NS = MINUTE  # a replacement that failed is tried again so much later, as long as the old one holds
-FLOOD_NS = MINUTE  # close code 1008: the venue had too much of us
+FLOOD_NS = MINUTE  # after 1008 "too many requests": half as many would have been enough
 PERMANENT = frozenset({400, 401, 404, 410, 451})  # answers to a handshake that asking again does not change
 LONGEST_WAIT_NS = 24 * HOUR
 
@@ -266,7 +266,7 @@ class Line:
             least = self.spec.refused_wait_ns
         elif it.status >= 500 or it.code in (1001, 1012, 1013):
             least = self.spec.maintenance_wait_ns
-        elif it.code == 1008 or self.spec.close_codes.get(it.code) is Reaction.RETRY:
+        elif it.code == 1008 and "many" in it.reason.lower():  # others say so of a missing pong, which costs no wait
             least = FLOOD_NS
         return min(max(it.retry_after_ns or least, 0), LONGEST_WAIT_NS)
 

@@ -2,9 +2,9 @@
 from enum import Enum
 
 from onetape.book.rules import BookRules, Snapshots
-from onetape.clock import MINUTE
+from onetape.clock import MINUTE, SECOND
 
-LONGEST_WAIT_NS = MINUTE
+LONGEST_WAIT_NS = 30 * SECOND
 CALM_NS = MINUTE  # a book that was live for so long begins its next trouble afresh
 FETCH_NS = 10 * MINUTE  # every Fetch is answered or fails, if late behind others: this is for when it is not
 

@@ -59,6 +59,8 @@ from onetape.venues.base import (
 MAX_TEXT = 64 * 1024  # bytes of a quarantined frame that are kept
 MAX_SYMBOL = 64
 MAX_BOOKS = 10_000  # that come unasked, in recordings of others
+REVIVE_NS = 30 * SECOND  # a subscription that was refused for good, of a symbol that the venue lists, is asked for again
+LONGEST_REVIVE_NS = HOUR
 MAX_STRANGERS = 1_000  # symbols that nobody asked for and that came all the same
 
 BookFactory = Callable[[Window], OrderBook]
@@ -107,6 +109,8 @@ class Session:
         self._frame_gap_ns = int(SECOND / venue.spec.limits.sends_per_second)
         self._requests, self._requests_since = 0, now  # of the budget per hour
         self._strangers: set[str] = set()
+        self._listed: set[str] = set()  # symbols that the venue's list calls tradable
+        self._given_up: dict[Subscription, tuple[int, int]] = {}  # when to ask again, and how often that was in vain
         self._awaited = {it for it in wanted or () if it.channel in TAPES}  # of which nothing has come yet
         self._increments: dict[str, tuple[Decimal, Decimal]] = {}  # tick and lot, as last told
         self._refused_frame: bytes | None = None  # it was quarantined already
@@ -158,6 +162,10 @@ class Session:
     def learn(self, it: Instrument, now: int) -> list[Event | Command]:
         """An instrument of this venue, as its list says now."""
         out: list[Event | Command] = []
+        if it.tradable:
+            self._listed.add(it.id.symbol)
+        else:
+            self._listed.discard(it.id.symbol)
         self._instrument(it, now, out)
         self._reschedule()
         return out
@@ -247,7 +255,8 @@ class Session:
         if not self._scheduled:
             feeds = (it for feed in self._feeds.values() for it in (feed.sync.next_wake(), feed.resync.next_wake()))
             ping = self._ping_at if self._timings.ping_every_ns else None
-            others = (self._watch.next_wake(), self._liveness.next_wake(), ping, self._pong_by)
+            revive = min((at for at, _ in self._given_up.values()), default=None)
+            others = (self._watch.next_wake(), self._liveness.next_wake(), ping, self._pong_by, revive)
             self._wake_at = min((it for it in (*feeds, *others) if it is not None), default=None)
             self._scheduled = True
         return self._wake_at
@@ -263,6 +272,7 @@ class Session:
         due = self._liveness.next_wake()
         if due is not None and now >= due:
             self._check_liveness(now, out)
+        self._revive(now, out)
         self._ping(now, out)
         self._reschedule()
         return out
@@ -352,6 +362,8 @@ class Session:
         if subscription is not None:
             self._watch.data(subscription)
             self._liveness.data(subscription, now)
+            if self._given_up:
+                self._given_up.pop(subscription, None)
 
     def _knows(self, symbol: str) -> bool:
         return 0 < len(symbol) <= MAX_SYMBOL if self._symbols is None else symbol in self._symbols
@@ -525,13 +537,31 @@ class Session:
     # --- subscriptions and silence ----------------------------------------------------------------------------------
 
     def _drop(self, subscription: Subscription, reason: str, now: int, out: list[Event | Command]) -> None:
-        """Permanent: this subscription is given up, the others go on."""
+        """Permanent: this subscription is given up, the others go on. Now and then it is asked for once more, as long
+        as the venue lists what it refuses: one of the two is mistaken."""
+        _, vain = self._given_up.get(subscription, (0, 0))
+        if subscription.symbol in self._listed:
+            self._given_up[subscription] = now + min(REVIVE_NS << min(vain, 10), LONGEST_REVIVE_NS), vain + 1
         self._watch.forget(subscription)
         self._liveness.forget(subscription)
         if subscription.channel is Channel.BOOK and subscription.symbol in self._feeds:
             del self._feeds[subscription.symbol]
             out.append(self._status(subscription, TrustState.DOWN, reason, now))
         out.append(self._error(subscription.symbol, subscription.channel, reason, now, permanent=True))
+
+    def _revive(self, now: int, out: list[Event | Command]) -> None:
+        due = [it for it, (at, _) in self._given_up.items() if now >= at]
+        for subscription in due:
+            vain = self._given_up[subscription][1]
+            self._given_up[subscription] = now + LONGEST_REVIVE_NS, vain  # unless it is refused again, and sooner
+            self.counters["asked for after a refusal"] += 1
+            sent = self._send(self.venue.subscribe((subscription,)), now, out)
+            is_book = subscription.channel is Channel.BOOK
+            if is_book:
+                out.append(self._status(subscription, TrustState.SYNCING, "asked for again", now))
+                self._add_feed(subscription, now).resync.subscribed(sent)
+            self._liveness.expect(subscription, sent, self.venue.spec.book.silence_ns if is_book else 0)
+            self._watch.asked(self._watched((subscription,)), sent)
 
     def _ask_again(self, subscription: Subscription, reason: str, now: int, out: list[Event | Command]) -> None:
         self.counters["asked again"] += 1

@@ -1,5 +1,5 @@
 """Compares what is published with what the simulator knows to be true."""
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from heapq import nlargest, nsmallest
 
@@ -60,8 +60,13 @@ class _Mirror:
 class Referee:
     """Sees every published event, and the books as they are then."""
 
-    def __init__(self, truths: Mapping[tuple[str, str], Truth], depth: int = 100) -> None:
+    def __init__(
+        self, truths: Mapping[tuple[str, str], Truth], depth: int = 100,
+        shift: Callable[[BookDelta | BookSnapshot], int] = lambda _: 0,
+    ) -> None:
+        """``depth``: levels that are compared. ``shift``: by how much the venue's clock was wrong, ns."""
         self.verdict = Verdict()
+        self.shift = shift
         self._truths, self._depth = truths, depth
         self._mirrors: dict[InstrumentId, _Mirror] = {}
         self._ids: dict[InstrumentId, set[int]] = {}
@@ -101,13 +106,14 @@ class Referee:
         id = book.id
         truth = self._truths[id]
         by_time = id.venue in BY_TIME
+        time = it.exchange_time - self.shift(it)
         mirror = self._mirrors.get(id)
         if mirror is None or (not by_time and mirror.sequence > it.sequence):
-            started = truth.book_at_time(it.exchange_time + MICROSECOND - 1) if by_time else truth.book_at(it.sequence)
+            started = truth.book_at_time(time + MICROSECOND - 1) if by_time else truth.book_at(it.sequence)
             if started is None:
                 return
             mirror = self._mirrors[id] = _Mirror(truth, started.sequence)
-        mirror.move(None if by_time else it.sequence, it.exchange_time)
+        mirror.move(None if by_time else it.sequence, time)
         self.verdict.books += 1
         bids, asks = book.book.bids(self._depth), book.book.asks(self._depth)
         listing = truth.listing

@@ -11,6 +11,7 @@ from msgspec import Struct
 
 from onetape.clock import SECOND
 from onetape.errors import UsageError
+from onetape.sim.listings import LISTINGS
 
 
 class FaultKind(StrEnum):
@@ -198,11 +199,18 @@ def _problems(it: Fault) -> list[str]:
         "a number is not finite": not all(map(_finite, (it.at, it.lasts, it.share, it.seconds))),
         "a close code is 0 or between 1000 and 4999": it.kind is FaultKind.CLOSE and not _close_code(it.code),
         "a status is 0 or between 400 and 599": it.kind in _WITH_STATUS and it.code != 0 and not 400 <= it.code <= 599,
+        f"no simulated venue is called {it.venue!r}": it.venue not in ("", *LISTINGS),
+        f"no channel is called {it.channel!r}": it.channel not in ("", *_CHANNELS),
+        f"{it.kind} must last": it.kind not in _OF_A_MOMENT and it.lasts == 0,
+        f"{it.kind} needs seconds": it.kind in _WITH_SECONDS and it.seconds == 0,
         "refuse_symbol needs a symbol": it.kind is FaultKind.REFUSE_SYMBOL and not it.symbol,
     }
     return [problem for problem, is_so in checks.items() if is_so]
 
 
+_CHANNELS = ("trades", "book", "quotes", "ticker", "candles")
+_OF_A_MOMENT = (FaultKind.CLOSE, FaultKind.NOTICE, FaultKind.HALF_OPEN, FaultKind.GIANT)
+_WITH_SECONDS = (FaultKind.DELAY, FaultKind.SLOW_REST, FaultKind.CLOCK_SKEW)
 _WITH_STATUS = (FaultKind.REST_STATUS, FaultKind.REFUSE_CONNECT)
 
 

@@ -2,7 +2,9 @@
 import asyncio
 import errno
 import time
+from base64 import b64decode
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from http import HTTPStatus
 from types import MappingProxyType, TracebackType
 from typing import Self, TypeVar
@@ -41,6 +43,7 @@ MAX_MESSAGE_BYTES = 1024 * 1024  # from a client
 
 _T = TypeVar("_T")
 
+_STATUSES = frozenset(it.value for it in HTTPStatus)
 _TEXT, _CLOSE, _PING, _PONG = 0x1, 0x8, 0x9, 0xA
 
 
@@ -59,6 +62,8 @@ class Server:
         self.slowed_ns = 0
         """How much the simulated clock lost because the machine could not follow."""
         self.connections: dict[int, _Client] = {}
+        self.ending: set[_Client] = set()
+        """They have been sent a close frame, and may answer it."""
         self._host, self._ws_port, self._rest_port = host, ws_port, rest_port
         self._offset = 0
         self._websocket: asyncio.Server | None = None
@@ -120,7 +125,7 @@ class Server:
             await asyncio.gather(self._running, return_exceptions=True)
         if self._websocket is not None:
             self._websocket.close()
-        for client in list(self.connections.values()):
+        for client in [*self.connections.values(), *self.ending]:
             client.abort()
         if self._websocket is not None:
             await self._websocket.wait_closed()
@@ -157,17 +162,17 @@ class Server:
                 self.connections.pop(it.connection).end(it.code)
 
     def _accept(self, request: WSUpgradeRequest) -> WSListener | WSUpgradeResponseWithListener:
-        headers = request.headers
-        if headers.get("Upgrade", "").lower() != "websocket" or "Sec-WebSocket-Key" not in headers:
+        if not _is_handshake(request):
             return _refusal(Rejected(400, None, b"this is a WebSocket"))
-        venue, target = route(headers.get("Host", ""), request.path.decode("latin-1"))
+        venue, target = route(request.headers.get("Host", ""), request.path.decode("latin-1"))
         try:
             connection, actions = self.simulator.connect(venue, target, self.now())
         except Rejected as refused:
             return _refusal(refused)
         except Unreachable as error:  # too late to be unknown: whoever asks has found us
             return _refusal(Rejected(503, None, str(error).encode()))
-        return _Client(self, connection, actions)
+        self.send([it for it in actions if it.connection != connection])
+        return _Client(self, connection, [it for it in actions if it.connection == connection])
 
     # --- REST -------------------------------------------------------------------------------------------------------
 
@@ -218,13 +223,14 @@ class _Client(WSListener):
                 server.send(server.simulator.pong(self._connection, payload, server.now()))
             case WSMsgType.PING if heard:
                 self.write(packet(_PONG, payload))
-            case WSMsgType.CLOSE if heard or self._connection not in server.connections:
+            case WSMsgType.CLOSE if heard or self in server.ending:
                 if heard:
                     self.write(packet(_CLOSE, payload[:2]))
                 transport.underlying_transport.close()
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._server.connections.pop(self._connection, None)
+        self._server.ending.discard(self)
         self._server.simulator.disconnect(self._connection, self._server.now())
 
     def write(self, data: bytes) -> None:
@@ -242,6 +248,7 @@ class _Client(WSListener):
         if code == 1006:
             self.abort()
         else:
+            self._server.ending.add(self)
             asyncio.get_running_loop().call_later(CLOSE_WAIT, self.abort)
 
     def abort(self) -> None:
@@ -290,8 +297,22 @@ def route(host: str, target: str) -> tuple[str, str]:
     return venue, f"/{inner}{mark}{query}"
 
 
+def _is_handshake(request: WSUpgradeRequest) -> bool:
+    """Only then will it be a connection (RFC 6455, 4.2.1): else the venue must not hear of it."""
+    headers = request.headers
+    with suppress(ValueError):
+        return (
+            headers.get("Upgrade", "").lower() == "websocket"
+            and "upgrade" in headers.get("Connection", "").lower()
+            and headers.get("Sec-WebSocket-Version") == "13"
+            and len(b64decode(headers.get("Sec-WebSocket-Key", ""))) == 16
+        )
+    return False
+
+
 def _refusal(it: Rejected) -> WSUpgradeResponseWithListener:
-    response = WSUpgradeResponse.create_error_response(HTTPStatus(it.status), it.body, it.headers)
+    status = it.status if it.status in _STATUSES else 503  # the library writes none that it has no word for
+    response = WSUpgradeResponse.create_error_response(status, it.body, it.headers)
     return WSUpgradeResponseWithListener(response, None)
 
 

@@ -91,7 +91,7 @@ SPEC = Spec(
     ),
     # The server pings by frame every 20 s, which is a sign of life, and the socket layer answers: own pings would
     # count against the 5/s.
-    timings=Timings(silence_ns=60 * SECOND, rotate_after_ns=23 * HOUR),
+    timings=Timings(silence_ns=30 * SECOND, rotate_after_ns=23 * HOUR),
     budget=Budget(6_000, MINUTE, "x-mbx-used-weight-1m"),
     close_codes={1008: Reaction.RETRY},
 )

@@ -70,10 +70,12 @@ class Binance:
     def __init__(self, truths: Mapping[str, Truth], faults: Faults, seed: int) -> None:
         dice = Random(f"{seed} {self.name}")  # noqa: S311 - chance, no secret
         self._phase = dice.randrange(5, 95) * MILLISECOND  # the real one beats at no round time either (recordings)
-        self._faults = faults
+        self._faults, self._may_skew = faults, bool(faults.of(FaultKind.CLOCK_SKEW))
         desks = {symbol: Desk(self.name, truth, faults, self._phase) for symbol, truth in truths.items()}
+        self._by_symbol = desks
         self._desks = {symbol.lower(): desk for symbol, desk in desks.items()}  # streams are named in lower case
-        self._rest = Rest(self.name, desks, faults, self._phase)
+        off_beat = self._phase + dice.randrange(10, 90) * MILLISECOND  # a snapshot falls into the midst of a diff
+        self._rest = Rest(self.name, desks, faults, off_beat)
         self._connections: dict[int, _Connection] = {}
         self._attempts: deque[int] = deque(maxlen=ATTEMPTS)
         self._agenda: list[tuple[int, int]] = []  # when to look at which connection; each stands in it once
@@ -206,7 +208,7 @@ class Binance:
     # --- time -------------------------------------------------------------------------------------------------------
 
     def happen(self, it: Happening, now: int) -> list[Action]:
-        return self._desks[it.listing.symbol.lower()].happen(it, now, self._skew(now))
+        return self._by_symbol[it.listing.symbol].happen(it, now, self._skew(now))
 
     def next_wake(self) -> int | None:
         times = [it[0] for it in self._agenda[:1]] + self._notices[-1:]
@@ -219,7 +221,7 @@ class Binance:
         while self._period and (beat := next_beat(self._beaten, self._period, self._phase)) <= now:
             self._beaten = beat
             skew = self._skew(beat)
-            for desk in self._desks.values():
+            for desk in self._by_symbol.values():
                 out += desk.beat(beat, skew)
         while self._notices and self._notices[-1] <= now:
             out += self._announce_shutdown(self._notices.pop(), now)
@@ -265,6 +267,8 @@ class Binance:
         self._period = min((period for it in self._desks.values() if (period := it.period())), default=0)
 
     def _skew(self, now: int) -> int:
+        if not self._may_skew:
+            return 0
         fault = self._faults.active(FaultKind.CLOCK_SKEW, self.name, now)
         return round(fault.seconds * SECOND) if fault is not None else 0
 
@@ -292,3 +296,49 @@ def _read_target(target: str) -> tuple[bool, list[str], int]:
     if first == "stream" and not names:
         return True, [it for it in options.get("streams", "").split("/") if it], unit
     raise Rejected(404)
+
+
+QUIRKS = (
+    ("1.1", "raw and combined frames, one or many streams in the URL", "test_url_forms_raw_and_combined"),
+    ("1.1", "another path is no WebSocket", "test_unknown_path_is_no_websocket"),
+    ("1.1", "streams are named in lower case; others are silent", "test_upper_case_stream_is_silent"),
+    ("1.1", "all times of a connection in microseconds", "test_time_unit_microsecond"),
+    ("2", "a ping every 20 s, a pong within 60 s, else 1008", "test_ping_every_20_s_and_pong_within_60_s"),
+    ("2", "a pong that nobody asked for keeps nothing alive", "test_unsolicited_pongs_do_not_keep_alive"),
+    ("2", "more than 5 messages a second, pongs included: 1008", "test_five_messages_a_second"),
+    ("2", "1,024 streams per connection", "test_1024_streams_per_connection"),
+    ("2", "300 connections per 5 minutes", "test_300_connections_in_5_minutes"),
+    ("2", "cut at 24 hours", "test_cut_at_24_h"),
+    ("2", "serverShutdown without a subscription, raw and combined", "test_notice_then_close"),
+    ("3", "an unknown symbol is acked, and silent for ever", "test_unknown_symbol_is_acked_and_silent"),
+    ("3", "a bad stream name refuses the whole request with code 2", "test_bad_stream_is_refused"),
+    ("3", "error frames have no result; codes 0, 1, 2", "test_error_codes"),
+    ("3", "code 3 with line and column, without an id", "test_invalid_json"),
+    ("3", "code 4 comes nested", "test_1024_streams_per_connection"),
+    ("3", "ids: 64 bits, short text or null", "test_bad_ids"),
+    ("3", "frames over 4,096 bytes get no answer at all", "test_long_frames_get_no_answer"),
+    ("3", "the property `combined` changes the wrapping of a living connection", "test_properties"),
+    ("4", "m says that the buyer was the maker: the taker sold", "test_trade_one_event_per_match"),
+    ("5.1", "ids rise by one, one event per match", "test_trade_one_event_per_match"),
+    ("5.2", "own ids; f follows the last l", "test_aggregate_per_order_and_price"),
+    ("5.4", "every second; the window ends now", "test_ticker_every_second"),
+    ("5.5", "no type and no time; only when the best changes", "test_best_only_when_it_changes_and_without_time"),
+    ("5.6", "every 2 s; the closing frame after the end", "test_kline_every_two_seconds_and_closing_after_the_end"),
+    ("5.6", "1s every second; without trades n=0 and no ids", "test_kline_1s_every_second_and_without_trades"),
+    ("5.7", "U to u cover all; only the last size per level", "test_depth_covers_all_and_tells_the_last"),
+    ("5.7", "partial depth has neither symbol nor time", "test_partial_depth_without_symbol_and_time"),
+    ("5.7", "snapshot and diffs make the book", "test_depth_and_snapshot_make_the_truth"),
+    ("5.7", "the first event may straddle the snapshot", "test_a_diff_may_straddle_the_snapshot"),
+    ("5.7", "a new listing answers lastUpdateId -1", "test_a_new_listing_has_no_update_id"),
+    ("7", "limits and weights of depth", "test_depth_limits_and_weights"),
+    ("7", "the weights of the others", "test_weights"),
+    ("7", "fromId is inclusive", "test_trades_and_history"),
+    ("7", "aggregates by id or by times, never both", "test_aggregates_paging"),
+    ("7", "klines ascend; which ones by which times; the last may be open", "test_klines_order_and_open_row"),
+    ("7", "tick, lot and least notional stand in the filters", "test_exchange_info"),
+    ("9", "used weight on each answer; 429 until the minute ends", "test_429_until_the_minute_is_over"),
+    ("9", "418 for those who go on: from 2 minutes, extended by each request", "test_418_for_those_who_do_not_listen"),
+    ("9", "the codes of bad requests", "test_refusals"),
+    ("Traps 5", "a snapshot may be older than the stream", "test_depth_is_cached"),
+)
+"""Section of the protocol page, what it says, and the test that holds the simulation to it."""

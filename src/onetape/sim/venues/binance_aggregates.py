@@ -8,7 +8,7 @@ from onetape.sim.base import Match
 from onetape.sim.truth import Truth
 
 KEPT = 200_000
-_ALL = 1 << 60
+_ALL = 1 << 62  # more than any id, count or time
 
 
 class Aggregate(Struct, frozen=True, gc=False):
@@ -35,13 +35,26 @@ class Aggregates:
 
     def catch_up(self) -> None:
         """With the truth; to be called more often than it forgets matches."""
-        new = self._truth.matches_from(self._last.id + 1, _ALL) if self._last else list(self._truth.matches)
-        if new and self._last is None:
+        new = self._truth.matches_from(self._last.id + 1, _ALL) if self._last else self._truth.matches
+        if new:
+            self._number(new)
+
+    def add(self, matches: Sequence[Match]) -> None:
+        """The newest of the truth: cheaper than to ask it."""
+        if self._last is not None and matches[0].id == self._last.id + 1:
+            self._number(matches)
+        else:
+            self.catch_up()
+
+    def _number(self, new: Sequence[Match]) -> None:
+        if self._last is None:
             self._base = new[0].id * 7 // 10
+        before = self._last
         for it in new:
-            if not _belongs(it, self._last):
+            if not _belongs(it, before):
                 self._firsts.append(it.id)
-            self._last = it
+            before = it
+        self._last = before
         if len(self._firsts) > 2 * KEPT:
             self._base += KEPT
             del self._firsts[:KEPT]

@@ -22,6 +22,7 @@ class Audience(Struct):
 
     stream: Stream
     symbol: str
+    channel: str
     listeners: dict[Manner, list[int]] = field(default_factory=dict)
     told: int = 0
     """Of diffs: the last sequence. Of klines: the beginning of the running one."""
@@ -30,7 +31,7 @@ class Audience(Struct):
     def publish(self, write: Callable[[int], str]) -> list[Action]:
         """Written once for each manner, however many listen."""
         out: list[Action] = []
-        symbol, channel = self.symbol, CHANNELS[self.stream.kind]
+        symbol, channel = self.symbol, self.channel
         for (combined, unit), connections in self.listeners.items():
             text = write(unit)
             data = (f'{{"stream":"{self.stream.name}","data":{text}}}' if combined else text).encode()
@@ -47,6 +48,8 @@ class Desk:
         self._venue, self._truth, self._faults, self._phase = venue, truth, faults, phase
         self._audiences: dict[str, Audience] = {}
         self._may_skip = bool(faults.of(FaultKind.SKIP_SEQUENCE))
+        name = self.paper.symbol.lower()
+        self._trade, self._aggregate, self._quote = (f"{name}@{it}" for it in (Kind.TRADE, Kind.AGGREGATE, Kind.BEST))
 
     # --- who listens ------------------------------------------------------------------------------------------------
 
@@ -77,7 +80,7 @@ class Desk:
         return min((it.stream.period for it in self._audiences.values() if it.stream.period), default=0)
 
     def _begin(self, stream: Stream, now: int) -> Audience:
-        audience = Audience(stream, self.paper.symbol)
+        audience = Audience(stream, self.paper.symbol, CHANNELS[stream.kind])
         if stream.kind is Kind.DIFF:
             audience.told = self._truth.sequence
         elif stream.kind is Kind.KLINE:
@@ -90,22 +93,20 @@ class Desk:
 
     def happen(self, it: Happening, now: int, skew: int) -> list[Action]:
         if it.matches:
-            self.aggregates.catch_up()
+            self.aggregates.add(it.matches)
         if not self._audiences:
             return []
-        name = self.paper.symbol.lower()
-        audiences, event = self._audiences, now + skew
-        out: list[Action] = []
-        if it.matches and (trades := audiences.get(f"{name}@trade")):
+        event, out = now + skew, []
+        if it.matches and (trades := self._audiences.get(self._trade)):
             for match in it.matches:
                 if not self._skips(trades, now):
                     out += trades.publish(partial(frames.trade, self.paper, match, event, skew))
-        if it.matches and (aggregates := audiences.get(f"{name}@aggTrade")):
+        if it.matches and (aggregates := self._audiences.get(self._aggregate)):
             for one in self.aggregates.of(it.matches):
                 if not self._skips(aggregates, now):
                     out += aggregates.publish(partial(frames.aggregate, self.paper, one, event, skew))
-        if it.changes and (best := audiences.get(f"{name}@bookTicker")):
-            out += self._best(best)
+        if it.changes and (quotes := self._audiences.get(self._quote)):
+            out += self._best(quotes)
         return out
 
     def _best(self, it: Audience) -> list[Action]:
@@ -149,8 +150,8 @@ class Desk:
         it.told = changes[-1].sequence
         if self._skips(it, time):
             return []
-        first, last, bids, asks = changes[0].sequence, it.told, _levels(changes, bid=True), _levels(changes, bid=False)
-        return it.publish(partial(frames.diff, self.paper, first, last, bids, asks, event))
+        bids, asks = _levels(changes)
+        return it.publish(partial(frames.diff, self.paper, changes[0].sequence, it.told, bids, asks, event))
 
     def _klines(self, it: Audience, time: int, event: int) -> list[Action]:
         """The running one, or those that have ended since it was told."""
@@ -167,14 +168,17 @@ class Desk:
     def _skips(self, it: Audience, now: int) -> bool:
         if not self._may_skip:
             return False
-        channel = CHANNELS[it.stream.kind]
-        fault = self._faults.active(FaultKind.SKIP_SEQUENCE, self._venue, now, it.symbol, channel)
+        fault = self._faults.active(FaultKind.SKIP_SEQUENCE, self._venue, now, it.symbol, it.channel)
         return fault is not None and self._faults.hits(fault)
 
 
-def _levels(changes: Iterable[Change], *, bid: bool) -> list[Level]:
-    """Of one side, the best first."""
-    return sorted({it.price: it.size for it in changes if it.bid is bid}.items(), reverse=bid)
+def _levels(changes: Iterable[Change]) -> tuple[list[Level], list[Level]]:
+    """Bids and asks, the best first."""
+    bids: dict[int, int] = {}
+    asks: dict[int, int] = {}
+    for it in changes:
+        (bids if it.bid else asks)[it.price] = it.size
+    return sorted(bids.items(), reverse=True), sorted(asks.items())
 
 
 def next_beat(after: int, period: int, phase: int) -> int:

@@ -95,7 +95,7 @@ class Rest:
     def depth(self, ask: Ask) -> bytes:
         desk, limit = self._one(ask), ask.limit(100, MOST_LEVELS)
         book = self._book(desk, ask.now)
-        if not book.bids and not book.asks:
+        if not desk.paper.truth.bids(1) and not desk.paper.truth.asks(1):
             return b'{"lastUpdateId":-1,"bids":[],"asks":[]}'  # a new listing (section 5.7)
         return frames.book(desk.paper, book.sequence, book.bids[:limit], book.asks[:limit]).encode()
 

@@ -44,7 +44,7 @@ class Stream(Struct, frozen=True):
 
 
 _NAME = re.compile(
-    r"(?P<symbol>[^@/\s]+)@(?:"
+    r"(?P<symbol>[^@/\s\ud800-\udfff]+)@(?:"  # half a character could not be listed again
     r"(?P<plain>trade|aggTrade|bookTicker|ticker)"
     rf"|kline_(?P<interval>{'|'.join(INTERVALS)})"
     r"|depth(?P<levels>5|10|20)?(?:@(?P<speed>100|1000)ms)?"

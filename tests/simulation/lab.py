@@ -1,0 +1,294 @@
+"""OneTape against the simulator without a socket: doors, lines, pipeline and venues on one virtual clock."""
+from collections import Counter
+from heapq import heappop, heappush
+from itertools import count
+
+from onetape import venues
+from onetape.book.sync import BookSync
+from onetape.clock import MILLISECOND, SECOND
+from onetape.config import Settings
+from onetape.feed.door import Door
+from onetape.feed.governor import Governor, Priority
+from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged, Started, Stopped
+from onetape.model import (
+    Connect,
+    Disconnect,
+    Event,
+    Fetch,
+    GapClosed,
+    GapOpened,
+    InstrumentId,
+    Lifecycle,
+    Reconnect,
+    Send,
+    Trade,
+    TrustState,
+)
+from onetape.pipeline import Pipeline
+from onetape.service.choice import choices, lines, tradable
+from onetape.service.referee import Referee
+from onetape.sim import base
+from onetape.sim.faults import FaultPlan
+from onetape.sim.simulator import Simulator, Unreachable
+
+START = 1_790_000_000 * SECOND
+WAY_NS = 2 * MILLISECOND  # one way, of frames and requests
+CONNECT_NS = 10 * MILLISECOND
+
+
+class Lab:
+    """One run: ``play(until)`` as often as wanted, then look."""
+
+    def __init__(self, plan: FaultPlan = FaultPlan(), *, venue: str | None = None, seed: int = 1, pace: float = 1.0,
+                 depth: int = 100, classes=None, settings=None, record=None):
+        names = [venue] if venue else ["binance", "kraken"]
+        self.sim = Simulator(seed, names, start=START, plan=plan, pace=pace, history_ns=10 * SECOND,
+                             **({} if classes is None else {"classes": classes}))
+        self.now = START
+        self.door = Door(seed)
+        self.record = record or (lambda _: None)
+        self.stored: list = []
+        self.pipeline = Pipeline(
+            store=self.stored.append, commit=lambda _: None, publish=self._published, book_of=self.book,
+        )
+        self.referee = Referee(self.sim.truths, depth)
+        self.counters: Counter[str] = Counter()
+        self.attempts: dict[str, list[int]] = {name: [] for name in names}
+        self.requests: dict[str, list[tuple[int, int]]] = {name: [] for name in names}  # time and weight
+        self.sent: dict[str, list[int]] = {}
+        self.events: list[Event] = []
+        self.gaps: dict[tuple, GapOpened] = {}
+        self.ids: dict[InstrumentId, set[int]] = {}
+        self.governors = {name: Governor(venues.spec(name).budget) for name in names}
+        self._names = names
+        self._due: list = []
+        self._order = count()
+        self._sockets: dict[str, int] = {}
+        self._free_at: dict[str, int] = {}
+        self.choices = choices(Settings.model_validate({"venues": {name: {} for name in names}, **(settings or {})}))
+
+    # --- what a test asks -------------------------------------------------------------------------------------------
+
+    def start(self):
+        for choice in self.choices:
+            self._at(self.now, lambda choice=choice: self._discover(choice))
+
+    def play(self, seconds: float):
+        """Virtual seconds after the start."""
+        until = START + round(seconds * SECOND)
+        while (due := self._next()) is not None and due <= until:
+            self.now = max(self.now, due)
+            self._step()
+        self.now = until
+
+    def stop(self):
+        self.enter(Stopped, "")
+        self.pipeline.finish(self.now)
+
+    @property
+    def states(self):
+        return {name: line.state for name, line in self.door.lines.items()}
+
+    def books(self):
+        return {
+            (line.setup.venue, symbol): book for line in self.door.lines.values()
+            if (session := self.door.sessions.get(line.leader)) for symbol, book in session.books.items()
+        }
+
+    @property
+    def healthy(self):
+        """Everything is active, and every book that is wanted is live."""
+        wanted = {(line.setup.venue, it.symbol) for line in self.door.lines.values() for it in line.setup.wanted}
+        books = self.books()
+        return (
+            len(self.door.lines) == len(self._names) and set(self.states.values()) == {Lifecycle.ACTIVE}
+            and set(books) == wanted and all(it.state is TrustState.LIVE for it in books.values())
+        )
+
+    def missing(self):
+        """By instrument, ids between the first and the last trade that were published, which were not."""
+        return {id: set(range(min(ids), max(ids) + 1)) - ids for id, ids in self.ids.items()}
+
+    def told_missing(self):
+        """The same, by the gaps that were told."""
+        told: dict[InstrumentId, set[int]] = {id: set() for id in self.ids}
+        for it in self.gaps.values():
+            id = InstrumentId(it.venue, it.symbol)
+            told[id] |= set(range(int(it.after) + 1, int(it.before))) - self.ids[id]
+        return told
+
+    def book(self, id: InstrumentId) -> BookSync | None:
+        return self.books().get(id)
+
+    # --- the machinery ----------------------------------------------------------------------------------------------
+
+    def _at(self, time: int, do):
+        heappush(self._due, (time, next(self._order), do))
+
+    def _next(self):
+        times = [self.sim.next_wake(), self.door.next_wake(), self.pipeline.next_wake()]
+        if self._due:
+            times.append(self._due[0][0])
+        return min((it for it in times if it is not None), default=None)
+
+    def _step(self):
+        now = self.now
+        self._deliver(self.sim.wake(now))
+        while self._due and self._due[0][0] <= now:
+            heappop(self._due)[2]()
+        self._obey(self.door.wake(now))
+        self.pipeline.wake(now)
+
+    def enter(self, kind: type[Input], connection: str, **fields):
+        number, time = self.door.stamp(self.now)
+        it = kind(number=number, time=time, connection=connection, **fields)
+        self.record(it)
+        self._obey(self.door.enter(it))
+
+    def _obey(self, outcomes):
+        for name, it in outcomes:
+            match it:
+                case Send(frame):
+                    self._send(name, frame)
+                case Fetch():
+                    self._fetch(name, it)
+                case Connect():
+                    venue = self.door.line_of(name).setup.venue
+                    self.attempts[venue].append(self.now)
+                    self._at(self.now + CONNECT_NS, lambda name=name: self._connect(name))
+                case Disconnect():
+                    if (number := self._sockets.pop(name, None)) is not None:
+                        self.sim.disconnect(number, self.now)
+                case Reconnect():
+                    pass
+                case _:
+                    self.events.append(it)
+                    self.pipeline.handle(it)
+
+    def _published(self, it: Event):
+        book = self.book(InstrumentId(it.venue, it.symbol)) if hasattr(it, "symbol") else None
+        self.referee.add(it, book)
+        match it:
+            case Trade():
+                self.ids.setdefault(InstrumentId(it.venue, it.symbol), set()).add(int(it.id))
+            case GapOpened():
+                self.gaps[it.venue, it.symbol, it.after, it.before] = it
+            case GapClosed():
+                self.gaps.pop((it.venue, it.symbol, it.after, it.before), None)
+
+    # sockets
+
+    def _connect(self, name: str):
+        line = self.door.line_of(name)
+        if name not in (line.leader, line.next):
+            return
+        choice = next(it for it in self.choices if it.venue == line.setup.venue)
+        target = "/" + choice.websocket[line.setup.route][0].split("/", 3)[3]
+        try:
+            number, actions = self.sim.connect(line.setup.venue, target, self.now)
+        except base.Rejected as error:
+            wait = int(error.headers.get("Retry-After", 0)) * SECOND
+            self.enter(Closed, name, reason=str(error), status=error.status, retry_after_ns=wait)
+        except Unreachable as error:
+            self.enter(Closed, name, reason=str(error))
+        else:
+            self._sockets[name] = number
+            self.enter(Opened, name)
+            self._deliver(actions)
+
+    def _send(self, name: str, frame: bytes):
+        """At the venue's pace."""
+        limits = self.door.line_of(name).spec.limits
+        at = max(self.now, self._free_at.get(name, 0))
+        self._free_at[name] = at + round(SECOND / limits.sends_per_second)
+        self.sent.setdefault(name, []).append(at)
+        self._at(at + WAY_NS, lambda: self._arrive(name, frame))
+
+    def _arrive(self, name: str, frame: bytes):
+        number = self._sockets.get(name)
+        if number is not None:
+            self._deliver(self.sim.receive(number, frame, self.now))
+
+    def _deliver(self, actions):
+        for it in actions:
+            self._at(self.now + WAY_NS, lambda it=it: self._hear(it))
+
+    def _hear(self, it):
+        name = next((name for name, number in self._sockets.items() if number == it.connection), None)
+        if name is None:
+            self.counters["for nobody"] += 1
+            return
+        match it:
+            case base.Frame():
+                self.counters["frames"] += 1
+                limit = self.door.line_of(name).spec.limits.receive_bytes
+                if len(it.data) > limit:
+                    self._lose(name, "a message that is too big", 0)
+                else:
+                    self.enter(Frame, name, data=it.data)
+            case base.Ping():
+                self._deliver(self.sim.pong(it.connection, it.payload, self.now))
+                self.enter(Pinged, name)
+            case base.Close():
+                self._lose(name, f"closed by the venue: {it.code}", 0 if it.code == 1006 else it.code)
+
+    def _lose(self, name: str, reason: str, code: int):
+        self.sim.disconnect(self._sockets.pop(name), self.now)
+        self.enter(Closed, name, reason=reason, code=code)
+
+    # REST
+
+    def _fetch(self, name: str, it: Fetch):
+        venue = self.door.line_of(name).setup.venue
+        self._request(venue, it.request, Priority.RESYNC, lambda answer: self._answered(name, it, answer))
+
+    def _answered(self, name, it, answer):
+        if isinstance(answer, str):
+            self.enter(Failed, name, id=it.id, reason=answer)
+            return
+        headers = {key.lower(): value for key, value in answer.headers.items() if key.lower() == "retry-after"}
+        self.enter(
+            Answer, name, id=it.id, status=answer.status, body=answer.body, url=it.request.path, headers=headers,
+        )
+
+    def _request(self, venue: str, request, priority, done):
+        governor = self.governors[venue]
+        at = governor.free_at(request.weight, priority, self.now)
+        if at > self.now:
+            self._at(at, lambda: self._request(venue, request, priority, done))
+            return
+        governor.sent(request.weight, self.now)
+        self.requests[venue].append((self.now, request.weight))
+        try:
+            answer = self.sim.request(venue, "GET", request.path, self.now)
+        except Unreachable as error:
+            reason = str(error)
+            self._at(self.now + WAY_NS, lambda: done(reason))
+            return
+        wait = answer.after_ns + 2 * WAY_NS
+        if wait > 10 * SECOND:
+            self._at(self.now + 10 * SECOND, lambda: done("no answer within 10 s"))
+            return
+        self._at(self.now + wait, lambda: self._come(venue, answer, done))
+
+    def _come(self, venue, answer, done):
+        headers = {key.lower(): value for key, value in answer.headers.items()}
+        governor = self.governors[venue]
+        governor.answered(headers, self.now)
+        if answer.status in (418, 429):
+            governor.pause(int(headers.get("retry-after", 5)) * SECOND, self.now)
+        done(answer)
+
+    def _discover(self, choice):
+        venue = venues.create(choice.venue)
+        (request,) = venue.instrument_requests()
+
+        def listed(answer):
+            if isinstance(answer, str) or answer.status != 200:
+                self._at(self.now + 5 * SECOND, lambda: self._discover(choice))
+                return
+            instruments = tradable(venue.parse_instruments(answer.body)[0])
+            setups, _ = lines(choice, instruments)
+            self.enter(Started, choice.venue, lines=setups, instruments=instruments)
+
+        self._request(choice.venue, request, Priority.DISCOVERY, listed)
