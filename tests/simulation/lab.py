@@ -4,6 +4,7 @@ from heapq import heappop, heappush
 from itertools import count
 
 from onetape import venues
+from onetape.book.order_book import OrderBook, Window
 from onetape.book.sync import BookSync
 from onetape.clock import MILLISECOND, SECOND
 from onetape.config import Settings
@@ -11,9 +12,13 @@ from onetape.feed.door import Door
 from onetape.feed.governor import Governor, Priority
 from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged, Started, Stopped
 from onetape.model import (
+    BookDelta,
+    BookSnapshot,
+    Channel,
     Connect,
     Disconnect,
     Event,
+    FeedStatus,
     Fetch,
     GapClosed,
     GapOpened,
@@ -36,6 +41,37 @@ WAY_NS = 2 * MILLISECOND  # one way, of frames and requests
 CONNECT_NS = 10 * MILLISECOND
 
 
+class Follower:
+    """Somebody who has nothing but the published events: a snapshot, then deltas without a hole, and every break told."""
+
+    def __init__(self, venue: str, depth: int):
+        resends = venues.spec(venue).book.resends
+        self.book = OrderBook(Window(depth, resends))
+        self.state = TrustState.SYNCING
+        self.sequence: int | None = None
+        self.snapshots = self.deltas = 0
+
+    def add(self, it: BookSnapshot | BookDelta | FeedStatus, theirs: BookSync | None):
+        match it:
+            case FeedStatus():
+                self.state = it.state
+                if it.state not in (TrustState.LIVE, TrustState.CROSSED):
+                    self.sequence = None
+                return
+            case BookSnapshot():
+                self.book.replace(it.bids, it.asks, it.depth)
+                self.snapshots += 1
+            case BookDelta():
+                assert self.sequence is not None, f"a delta without a snapshot: {it}"
+                assert it.after <= self.sequence, f"a hole after {self.sequence}: {it}"
+                self.book.apply(it.bids, it.asks)
+                self.deltas += 1
+        self.sequence = it.sequence
+        if theirs is not None and theirs.sequence == it.sequence:
+            assert self.book.bids(20) == theirs.book.bids(20)
+            assert self.book.asks(20) == theirs.book.asks(20)
+
+
 class Lab:
     """One run: ``play(until)`` as often as wanted, then look."""
 
@@ -53,11 +89,13 @@ class Lab:
         )
         self.referee = Referee(self.sim.truths, depth)
         self.counters: Counter[str] = Counter()
+        self.heard = lambda _: None  # of every event of the feed
         self.attempts: dict[str, list[int]] = {name: [] for name in names}
         self.requests: dict[str, list[tuple[int, int]]] = {name: [] for name in names}  # time and weight
         self.sent: dict[str, list[int]] = {}
         self.events: list[Event] = []
         self.gaps: dict[tuple, GapOpened] = {}
+        self.followers: dict[InstrumentId, Follower] = {}
         self.ids: dict[InstrumentId, set[int]] = {}
         self.governors = {name: Governor(venues.spec(name).budget) for name in names}
         self._names = names
@@ -163,12 +201,18 @@ class Lab:
                     pass
                 case _:
                     self.events.append(it)
+                    self.heard(it)
                     self.pipeline.handle(it)
 
     def _published(self, it: Event):
         book = self.book(InstrumentId(it.venue, it.symbol)) if hasattr(it, "symbol") else None
         self.referee.add(it, book)
         match it:
+            case BookSnapshot() | BookDelta() | FeedStatus(channel=Channel.BOOK):
+                id = InstrumentId(it.venue, it.symbol)
+                if id not in self.followers:
+                    self.followers[id] = Follower(it.venue, 200)
+                self.followers[id].add(it, book)
             case Trade():
                 self.ids.setdefault(InstrumentId(it.venue, it.symbol), set()).add(int(it.id))
             case GapOpened():
@@ -230,7 +274,7 @@ class Lab:
                 self._deliver(self.sim.pong(it.connection, it.payload, self.now))
                 self.enter(Pinged, name)
             case base.Close():
-                self._lose(name, f"closed by the venue: {it.code}", 0 if it.code == 1006 else it.code)
+                self._lose(name, f"closed by the venue: {it.code} {it.reason}", 0 if it.code == 1006 else it.code)
 
     def _lose(self, name: str, reason: str, code: int):
         self.sim.disconnect(self._sockets.pop(name), self.now)

@@ -26,9 +26,9 @@ class Ladder:
     def __init__(self, truth: Truth) -> None:
         self.sequence = truth.sequence
         row: Row = lambda price, size: level(truth, price, size)
-        token = _token(_mantissa(truth.listing.tick), _mantissa(truth.listing.lot))
-        self.bids = _Side(truth.bids(0), -1, row, token)
-        self.asks = _Side(truth.asks(0), 1, row, token)
+        units = _mantissa(truth.listing.tick), _mantissa(truth.listing.lot)
+        self.bids = _Side(truth.bids(0), -1, row, units)
+        self.asks = _Side(truth.asks(0), 1, row, units)
 
     def move(self, changes: Iterable[Change], depths: Sequence[int]) -> list[tuple[str, str]]:
         """Bids and asks to be told at each of these depths; changes that the ladder began with are passed over."""
@@ -62,10 +62,11 @@ class Ladder:
 class _Side:
     """Keys ascend from the best level on: prices of asks, negated prices of bids."""
 
-    def __init__(self, levels: Iterable[tuple[int, int]], sign: int, row: Row, token: Row) -> None:
+    def __init__(self, levels: Iterable[tuple[int, int]], sign: int, row: Row, units: tuple[int, int]) -> None:
         self._sizes = {sign * price: size for price, size in levels}
         self._keys = sorted(self._sizes)
-        self._sign, self._row, self._token = sign, row, token
+        self._sign, self._row = sign, row
+        self._price_units, self._size_units = sign * units[0], units[1]
         self._head = ""
 
     def move(self, final: dict[int, int], depths: Sequence[int]) -> list[str]:
@@ -77,10 +78,13 @@ class _Side:
         return [self._changes(told, final, end, depth) for end, depth in zip(ends, depths, strict=True)]
 
     def head(self) -> str:
-        """The side's part of what is summed: written anew only if the top ten changed."""
+        """The side's part of what is summed: written anew only if the top ten changed.
+
+        The digits of a number without its point and leading zeros are the integer that it is in units of the last.
+        """
         if not self._head:
-            sizes, sign, token = self._sizes, self._sign, self._token
-            self._head = "".join([token(sign * key, sizes[key]) for key in self._keys[:CHECKSUM_DEPTH]])
+            sizes, price, size = self._sizes, self._price_units, self._size_units
+            self._head = "".join([f"{key * price}{sizes[key] * size}" for key in self._keys[:CHECKSUM_DEPTH]])
         return self._head
 
     def snapshot(self, depth: int) -> str:
@@ -124,10 +128,3 @@ class _Side:
 def _mantissa(step: Decimal) -> int:
     """5 of a tick of 0.5: nearly always 1, as Kraken's steps are powers of ten."""
     return int("".join(map(str, step.as_tuple().digits)))
-
-
-def _token(price_units: int, size_units: int) -> Row:
-    """Digits of both numbers without point and leading zeros: that is, the integers that they are."""
-    if price_units == size_units == 1:
-        return lambda price, size: f"{price}{size}"
-    return lambda price, size: f"{price * price_units}{size * size_units}"
