@@ -11,8 +11,8 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --co
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
 
-run: $(VENV)/.run  ## shows live, verified books and trades; further arguments in ARGS
-	@$(BIN)/onetape run $(ARGS)
+run: $(VENV)/.run  ## shows live, verified books and trades, from the simulator; further arguments in ARGS
+	@$(BIN)/onetape run --sim $(ARGS)
 
 test: $(VENV)/.test  ## every test; of the long seeded ones a sample
 	$(BIN)/pytest $(ARGS)

@@ -18,7 +18,7 @@ from onetape.feed.recording import open_recording
 from onetape.feed.replay import Replay
 from onetape.model import Channel, Event, InstrumentId
 from onetape.model.numbers import plain
-from onetape.service import Keeper
+from onetape.service.keeper import Keeper
 from onetape.storage.compaction import compact
 from onetape.storage.lake import Lake, Selection
 from onetape.storage.restore import running

@@ -260,9 +260,7 @@ class Line:
     def _wait_for(self, it: Closed) -> int:
         """What the venue asks for, by its answer to the handshake or its close code."""
         least = 0
-        if it.status == 418:
-            least = self.spec.ban_wait_ns
-        elif it.status in (403, 429):
+        if it.status in (403, 418, 429):
             least = self.spec.refused_wait_ns
         elif it.status >= 500 or it.code in (1001, 1012, 1013):
             least = self.spec.maintenance_wait_ns

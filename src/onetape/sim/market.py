@@ -23,6 +23,7 @@ _MAX_BURST = 40.0  # in units of the base rate
 _SHOCK_EVERY = 90.0  # seconds between bursts of volatility, on average
 _SHOCK_DECAY = 8.0
 _SHOCK = 8.0  # times the volatility, at most
+_CHANGES, _MATCHES = 500, 100  # numbers that are set aside for each second: more than are used
 
 
 class _Fair:
@@ -96,7 +97,11 @@ class Market:
             if it.base not in fairs:
                 fairs[it.base] = _Fair(it.base, Random(f"{seed} {it.base}"), begin)  # noqa: S311 - chance, no secret
             dice = Random(f"{seed} {it.venue} {it.symbol}")  # noqa: S311
-            truth = Truth(it, begin, dice.randrange(10**9, 5 * 10**10), dice.randrange(10**7, 10**9))
+            seconds = begin // SECOND  # a market that begins later has higher numbers: no id ever means two things
+            truth = Truth(
+                it, begin, dice.randrange(10**9, 5 * 10**10) + _CHANGES * seconds,
+                dice.randrange(10**7, 10**9) + _MATCHES * seconds,
+            )
             truths[it.venue, it.symbol] = truth
             self._flows.append(_Flow(truth, fairs[it.base], dice))
         self.truths: Mapping[tuple[str, str], Truth] = truths

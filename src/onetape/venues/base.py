@@ -160,7 +160,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     """WebSocket close codes that are not simply transient."""
     maintenance_wait_ns: int = 5 * SECOND
     refused_wait_ns: int = 5 * MINUTE
-    """After a handshake that was refused with 403 or 429 and names no wait of its own."""
+    """After a handshake that was refused with 403, 418 or 429 and names no wait of its own."""
     ban_wait_ns: int = HOUR
 
 
