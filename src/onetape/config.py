@@ -3,11 +3,13 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
+from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 
 from onetape.errors import UsageError
 from onetape.nearest import nearest
@@ -20,10 +22,14 @@ PREFIX = "ONETAPE_"
 RESERVED = ("ONETAPE_RECORDINGS", "ONETAPE_LONG", "ONETAPE_PURE", "ONETAPE_TEST_POSTGRES_URL")
 """Variables that are no settings; further ones that end in KEY, SECRET or PASSPHRASE are credentials."""
 CREDENTIAL = re.compile(r"ONETAPE_[A-Z_]+_(API_KEY|API_SECRET|KEY|SECRET|PASSPHRASE|PRIVATE_KEY)")
+TEXTS = ("store", "proxy", "local_address")
+"""Settings that are text whatever they look like: a folder may be called 2024, a password may have a comma."""
+ROUTED = ("websocket",)
+"""Settings that are a table or something else."""
 PAIR = re.compile(r"[A-Z0-9]{1,20}-[A-Z0-9]{1,20}(-PERP)?")
 
-Seconds = Annotated[float, Field(ge=0, le=86_400 * 7, allow_inf_nan=False)]
-Some = Annotated[float, Field(gt=0, le=86_400 * 7, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=86_400 * 7, allow_inf_nan=False, strict=True)]
+Some = Annotated[float, Field(gt=0, le=86_400 * 7, allow_inf_nan=False, strict=True)]
 
 
 def _pair(text: str) -> str:
@@ -44,11 +50,29 @@ def _routed(value: Any) -> Any:
 
 def _url(*schemes: str) -> AfterValidator:
     def check(text: str) -> str:
-        scheme, found, rest = text.partition("://")
-        if not found or scheme not in schemes or not rest.strip("/"):
-            raise ValueError(f"a URL that begins with {' or '.join(f'{it}://' for it in schemes)}")
+        scheme, found, _ = text.partition("://")
+        try:
+            good = found and scheme in schemes and urlsplit(text).hostname and urlsplit(text).port != 0
+        except ValueError:  # of the port, or of brackets
+            good = False
+        if not good or any(it.isspace() or not it.isprintable() for it in text):
+            raise ValueError(f"must be a URL that begins with {' or '.join(f'{it}://' for it in schemes)}")
         return text.rstrip("/")
     return AfterValidator(check)
+
+
+def _folder(value: Any) -> Any:
+    """An empty one would be whatever folder one happens to be in."""
+    if isinstance(value, str) and (not value.strip() or "\0" in value):
+        raise ValueError("must be the path of a folder")
+    return value
+
+
+def _address(text: str) -> str:
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        raise ValueError("must be an IP address of this machine") from None
 
 
 Pair = Annotated[str, AfterValidator(_pair)]
@@ -57,13 +81,16 @@ VenueName = Literal["binance", "binance-usdm", "coinbase", "coinbase-exchange", 
 WebsocketUrl = Annotated[str, _url("ws", "wss")]
 RestUrl = Annotated[str, _url("http", "https")]
 ProxyUrl = Annotated[str, _url("http", "https", "socks4", "socks5")]
-Depth = Annotated[int, Field(ge=1, le=10_000)]
-Pairs = Annotated[tuple[Pair, ...], BeforeValidator(_many)]
-Channels = Annotated[tuple[ChannelName, ...], BeforeValidator(_many)]
+LocalAddress = Annotated[str, AfterValidator(_address)]
+Store = Annotated[Path, BeforeValidator(_folder)]
+Depth = Annotated[int, Field(ge=1, le=10_000, strict=True)]
+Pairs = Annotated[tuple[Pair, ...], BeforeValidator(_many), Field(min_length=1)]
+Channels = Annotated[tuple[ChannelName, ...], BeforeValidator(_many), Field(min_length=1)]
 Intervals = Annotated[tuple[str, ...], BeforeValidator(_many)]
-RestUrls = Annotated[tuple[RestUrl, ...], BeforeValidator(_many)]
+RestUrls = Annotated[tuple[RestUrl, ...], BeforeValidator(_many), Field(min_length=1)]
 WebsocketUrls = Annotated[
-    dict[str, Annotated[tuple[WebsocketUrl, ...], BeforeValidator(_many)]], BeforeValidator(_routed)
+    dict[str, Annotated[tuple[WebsocketUrl, ...], BeforeValidator(_many), Field(min_length=1)]],
+    BeforeValidator(_routed), Field(min_length=1),
 ]
 
 
@@ -90,15 +117,15 @@ class Reconnect(_Part):
     base: Some = 1.0
     cap: Some = 30.0
     long_cap: Some = 60.0
-    jitter: Annotated[float, Field(ge=0, le=1)] = 0.1
-    max_attempts: Annotated[int, Field(ge=0)] = 0
+    jitter: Annotated[float, Field(ge=0, le=1, strict=True)] = 0.1
+    max_attempts: Annotated[int, Field(ge=0, strict=True)] = 0
     """Failures in a row after which only a probe every 5 minutes is made; 0: never give up."""
 
 
 class Venue(_Part):
     """What differs at one venue; what is not given is as for all."""
 
-    enabled: bool = True
+    enabled: StrictBool = True
     environment: Literal["production", "testnet", "demo", "sandbox"] | None = None
     pairs: Pairs | None = None
     channels: Channels | None = None
@@ -108,8 +135,8 @@ class Venue(_Part):
     """Instead of the venue's own: one address, several to be tried in turn, or such by route; ``*``: of all routes."""
     rest: RestUrls | None = None
     proxy: ProxyUrl | None = None
-    local_address: str | None = None
-    deflate: bool = False
+    local_address: LocalAddress | None = None
+    deflate: StrictBool = False
     timings: Timings | None = None
     reconnect: Reconnect | None = None
 
@@ -121,15 +148,15 @@ class Log(_Part):
 
 class Candles(_Part):
     intervals: Intervals = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
-    carry_empty: bool = False
+    carry_empty: StrictBool = False
     lateness: Seconds = 2.0
 
 
 class Keep(_Part):
     """What is stored beside trades, candles and gaps."""
 
-    quotes: bool = True
-    deltas: bool = False
+    quotes: StrictBool = True
+    deltas: StrictBool = False
     snapshot_every: Some = 10.0
     snapshot_depth: Depth = 50
 
@@ -143,7 +170,7 @@ class Settings(_Part):
     depth: Depth = 200
     intervals: Intervals = ("1m",)
     """Of the venues' own candles, where the channel ``candles`` is wanted."""
-    store: Path = Path("data")
+    store: Store = Path("data")
     stop_within: Some = 10.0
     """Seconds from the request to stop until what is left is given up."""
     proxy: ProxyUrl | None = None
@@ -171,8 +198,8 @@ def load(
     problems: list[str] = []
     values = {} if path is None else _read(path)
     where = str(path) if path else "the settings"
-    _merge(values, _of_environment(environment, problems))
-    _merge(values, dict(flags or {}))
+    _merge(values, _of_environment(environment, problems), problems)
+    _merge(values, dict(flags or {}), problems)
     try:
         settings = Settings.model_validate(values)
     except ValidationError as error:
@@ -185,13 +212,14 @@ def load(
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # Windows' editors put a mark at the beginning
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error
+    kind = "JSON" if path.suffix.lower() == ".json" else "TOML"
     try:
-        values = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
-    except ValueError as error:
-        raise UsageError(f"{path} is not {'JSON' if path.suffix == '.json' else 'TOML'}: {error}") from error
+        values = json.loads(text) if kind == "JSON" else tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not {kind}: {error}") from error
     if not isinstance(values, dict):
         raise UsageError(f"{path} must hold a table of settings, not a {type(values).__name__}")
     return values
@@ -200,7 +228,7 @@ def _read(path: Path) -> dict[str, Any]:
 def _of_environment(environment: Mapping[str, str], problems: list[str]) -> dict[str, Any]:
     """``ONETAPE_STORE=/data``, ``ONETAPE_VENUES__BINANCE_USDM__DEPTH=20``; lists with commas."""
     values: dict[str, Any] = {}
-    for name, text in environment.items():
+    for name, text in sorted(environment.items()):  # a table as a whole before what it holds
         if not name.startswith(PREFIX) or name in RESERVED or CREDENTIAL.fullmatch(name):
             continue
         path = name.removeprefix(PREFIX).lower().split("__")
@@ -210,37 +238,53 @@ def _of_environment(environment: Mapping[str, str], problems: list[str]) -> dict
             continue
         if path[0] == "venues" and len(path) > 1:
             path[1] = path[1].replace("_", "-")
-        table = values
-        for key in path[:-1]:
-            table = table.setdefault(key, {})
-        table[path[-1]] = _value(text)
+        if not _put(values, path, text if path[-1] in TEXTS else _value(text)):
+            problems.append(f"environment: {name} names a part of {'.'.join(path[:-1])}, which is no table")
     return values
+
+
+def _put(table: dict[str, Any], path: Sequence[str], value: Any) -> bool:
+    """False: something on the way there is no table."""
+    for key in path[:-1]:
+        below: Any = table.setdefault(key, {})
+        if not isinstance(below, dict):
+            return False
+        table = below
+    table[path[-1]] = value
+    return True
 
 
 def _value(text: str) -> Any:
     """As JSON where it is such; else a list where there are commas; else the text."""
     try:
         return json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         return [it.strip() for it in text.split(",")] if "," in text else text
 
 
-def _merge(into: dict[str, Any], values: Mapping[str, Any]) -> None:
+def _merge(into: dict[str, Any], values: Mapping[str, Any], problems: list[str], path: str = "") -> None:
     for key, value in values.items():
         if isinstance(value, Mapping) and isinstance(into.get(key), dict):
-            _merge(into[key], value)
-        else:
-            into[key] = dict(value) if isinstance(value, Mapping) else value
+            _merge(into[key], value, problems, f"{path}{key}.")
+            continue
+        # what takes the place of something wrong must not hide it
+        if isinstance(value, Mapping) and into.get(key) is not None and key not in ROUTED:
+            problems.append(f"{path}{key}: must be a table")
+        into[key] = dict(value) if isinstance(value, Mapping) else value
 
 
 SAID = {
     "tuple_type": "must be a list", "dict_type": "must be a table", "model_type": "must be a table",
     "path_type": "must be a path, as text", "string_type": "must be text", "int_type": "must be a whole number",
     "int_parsing": "must be a whole number", "int_from_float": "must be a whole number",
+    "too_short": "must not be empty", "finite_number": "must be a number",
     "float_type": "must be a number", "float_parsing": "must be a number",
     "bool_type": "must be true or false", "bool_parsing": "must be true or false",
 }
 """What is wrong, in the words of a settings file, by pydantic's type of the error."""
+BOUNDS = {
+    "greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge"), "less_than_equal": ("at most", "le"),
+}
 
 
 # --- problems in words ----------------------------------------------------------------------------------------------
@@ -257,6 +301,9 @@ def _explain(error: Mapping[str, Any]) -> str:
             return f"{path}: there is no such venue: {nearest(str(location[-1]), VENUES)}"
         case "literal_error":
             return f"{path}: not {str(error['input'])[:40]!r}, but one of {error['ctx']['expected']}"
+        case kind if kind in BOUNDS:
+            words, bound = BOUNDS[kind]
+            return f"{path}: must be {words} {error['ctx'][bound]:g}"
         case _:
             message = error["msg"].removeprefix("Value error, ")
             return f"{path}: {SAID.get(error['type'], message[0].lower() + message[1:])}"

@@ -1,13 +1,14 @@
 """What a person sees of a run: a table in a terminal, plain lines elsewhere; made of its status alone."""
 from collections import Counter
 
-from rich.console import Group
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from onetape.clock import SECOND
 from onetape.cli.output import WIDE
 from onetape.service.status import Status, VenueStatus
+from onetape.storage.schema import TABLES
 
 COLOURS = {
     "active": "green", "live": "green", "syncing": "yellow", "subscribing": "yellow", "connected": "yellow",
@@ -15,7 +16,6 @@ COLOURS = {
     "stopped": "dim",
 }
 SIDES = {"buy": "green", "sell": "red"}
-MAX_REASON = 60
 
 
 class Rates:
@@ -37,7 +37,12 @@ class Rates:
 
 
 def board(status: Status, rates: Rates, width: int) -> Group:
-    return Group(_venues(status, rates, width), Text(""), _books(status, width), Text(""), Text(summary(status), "dim"))
+    parts: list[RenderableType] = [_venues(status, rates, width)]
+    parts += [Text(it, "yellow") for it in reasons(status)]
+    parts.append(Text(""))
+    if any(it.books for it in status.venues):
+        parts += [_books(status, width), Text("")]
+    return Group(*parts, Text(summary(status), "dim"))
 
 
 def summary(status: Status) -> str:
@@ -46,7 +51,8 @@ def summary(status: Status) -> str:
     books = Counter(str(book.state) for it in status.venues for book in it.books)
     trades = sum(flow.events for it in status.venues for flow in it.channels if flow.channel.endswith("trades"))
     gaps = sum(it.counters.get("gaps opened", 0) - it.counters.get("gaps closed", 0) for it in status.venues)
-    stored = f", {sum(status.stored.values()):,} rows kept in {status.store}" if status.store else ""
+    rows = sum(count for table, count in status.stored.items() if table in TABLES)
+    stored = f", {rows:,} rows kept in {status.store}" if status.store else ""
     return (
         f"{(status.at - status.started_at) / SECOND:.0f} s: venues {_counted(states)}; books {_counted(books)}; "
         f"{trades:,} trades, {gaps} gaps{stored}"
@@ -54,8 +60,11 @@ def summary(status: Status) -> str:
 
 
 def reasons(status: Status) -> list[str]:
-    """Why a venue is not active, a line each."""
-    return [f"{it.name} is {it.state}: {it.reason}" for it in status.venues if it.reason and it.state != "active"]
+    """Why a venue is not active, a line each, and what may help."""
+    lines = [f"{it.name} is {it.state}: {it.reason}" for it in status.venues if it.reason and it.state != "active"]
+    if status.source == "live" and len(lines) == len(status.venues) and all("DNS" in line for line in lines):
+        lines.append("is there a network? onetape run --sim needs none")
+    return lines
 
 
 def _counted(states: Counter[str]) -> str:
@@ -71,21 +80,16 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 def _venues(status: Status, rates: Rates, width: int) -> Table:
     wide = width >= WIDE
-    columns = ("venue", "state", "frames/s", "p50 ms", "p99 ms", *(("clock ms", "reconnects") if wide else ()), "")
-    table = _table(*columns, right=columns[2:-1])
+    columns = ("venue", "state", "frames/s", "p50 ms", "p99 ms", *(("clock ms", "reconnects") if wide else ()))
+    table = _table(*columns, right=columns[2:])
     for it in status.venues:
         p50, p99 = _latency(it)
         more = (_number(it.offset_ms), str(max(it.counters.get("attempts", 0) - len(it.lines), 0))) if wide else ()
-        why = it.reason if it.state != "active" else ""
         table.add_row(
             it.name, Text(it.state, COLOURS[it.state]), f"{rates.per_second.get(it.name, 0):,.0f}",
-            _number(p50), _number(p99), *more, Text(_short(why), "dim"),
+            _number(p50), _number(p99), *more,
         )
     return table
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= MAX_REASON else text[: MAX_REASON - 1] + "…"
 
 
 def _latency(it: VenueStatus) -> tuple[float | None, float | None]:

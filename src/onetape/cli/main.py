@@ -32,7 +32,7 @@ def root(
 
 def main() -> None:
     """Runs the command line; errors that a person can mend are one line on stderr and exit code 2."""
-    from onetape.cli import listing, replay, run, sim, storage, store  # noqa: F401 - they register themselves; not for `--version`
+    from onetape.cli import check, config, listing, replay, run, sim, status, storage, store  # noqa: F401 - they register themselves; not for `--version`
 
     try:
         code = app(standalone_mode=False)

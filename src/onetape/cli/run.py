@@ -141,6 +141,7 @@ def _run(
     from onetape.cli.board import reasons, summary
     from onetape.cli.output import print_json
     from onetape.service.log import configure
+    from onetape.storage.schema import TABLES
 
     console = Console()
     configure(settings.log if not console.is_terminal or json else settings.log.model_copy(update={"level": "error"}))
@@ -152,7 +153,8 @@ def _run(
         for line in reasons(outcome.status):
             print(line)
         if store is not None:
-            rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in outcome.status.stored.items())
+            kept = {table: count for table, count in outcome.stored.items() if table in TABLES}
+            rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in kept.items())
             print(f"all that came is kept in {store}: {rows or 'nothing'}")
         if record is not None:
             print(f"recorded in {record}: play it with onetape replay {record} --verify")

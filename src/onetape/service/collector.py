@@ -56,8 +56,11 @@ class Collector:
         self._missing: dict[str, list[str]] = {}  # by venue that has been listed: the pairs that it lacks
         self._listed: dict[str, tuple[Instrument, ...]] = {}
 
-    async def run(self, stop: asyncio.Event) -> None:
-        """Raises UsageError (a human must change something), RetryBatch (the disk takes no more)."""
+    async def run(self, stop: asyncio.Event, stopping: Callable[[], None] = lambda: None) -> None:
+        """``stopping`` is called when all still is as it was.
+
+        Raises UsageError (a human must change something), RetryBatch (the disk takes no more).
+        """
         async with AsyncExitStack() as stack:
             if self._store is not None:
                 self.keeper = stack.enter_context(Keeper(
@@ -73,7 +76,7 @@ class Collector:
                 waker=self.keeper, clock=self.clock,
             )
             try:
-                await self._collect(accesses, stop)
+                await self._collect(accesses, stop, stopping)
             except* OneTapeError as group:
                 raise _first(group) from None
             finally:
@@ -112,12 +115,13 @@ class Collector:
         way = Way(choice.proxy, choice.local_address, deflate=choice.deflate)
         return Access(choice.spec, choice.websocket, rest, way)
 
-    async def _collect(self, accesses: dict[str, Access], stop: asyncio.Event) -> None:
+    async def _collect(self, accesses: dict[str, Access], stop: asyncio.Event, stopping: Callable[[], None]) -> None:
         async with asyncio.TaskGroup() as tasks:
             running = [tasks.create_task(self.network.run())]
             running += [tasks.create_task(it.rest.run()) for it in accesses.values()]
             running += [tasks.create_task(self._serve(it, accesses[it.venue].rest)) for it in self.choices]
             await stop.wait()
+            stopping()
             self.network.enter(Stopped, "")
             for task in running:
                 task.cancel()

@@ -24,6 +24,7 @@ from onetape.model import (
 
 REPEAT_NS = 10 * SECOND  # of one fact about one thing, not more often
 MAX_FACTS = 10_000  # that are remembered for that
+STOPPED = "stopped"  # the reason of what ends because we end it
 BAD = {TrustState.STALE, TrustState.CROSSED, TrustState.DOWN}
 
 
@@ -74,7 +75,7 @@ class EventLog:
                     write, "connection", it.venue, it.connection, it.available_at, state=it.state, reason=it.reason
                 )
             case FeedStatus(channel=Channel.BOOK):
-                write = self._log.warning if it.state in BAD else self._log.info
+                write = self._log.warning if it.state in BAD and it.reason != STOPPED else self._log.info
                 self._tell(write, "book", it.venue, it.symbol, it.available_at, state=it.state, reason=it.reason)
             case GapOpened():
                 self._tell(

@@ -13,6 +13,7 @@ from onetape.model import (
     GapClosed,
     GapOpened,
     Quote,
+    Source,
     Ticker,
     Trade,
     TrustState,
@@ -62,7 +63,8 @@ class Meter:
     def add(self, it: Event) -> None:
         match it:
             case Trade():
-                self._flow(it.venue, it.channel, it.exchange_time, it.received_time)
+                live = it.source is Source.LIVE
+                self._flow(it.venue, it.channel, it.exchange_time if live else None, it.received_time)
                 self.last_trades[it.venue, it.symbol] = it
             case BookDelta():
                 self._flow(it.venue, Channel.BOOK, it.exchange_time, it.received_time)

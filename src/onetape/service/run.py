@@ -38,6 +38,9 @@ class Simulated(Struct, frozen=True):
 
 class Outcome(Struct, frozen=True):
     status: statuses.Status
+    """As it was when it was asked to stop."""
+    stored: dict[str, int]
+    """Rows by table, all that was drained included."""
     verdict: Verdict | None
 
 
@@ -75,8 +78,9 @@ async def collect(
         if duration is not None:
             asyncio.get_running_loop().call_later(duration, stop.set)
         tasks.append(asyncio.create_task(_ends(_watch(collector, source, store, view), stop)))
+        asked: list[statuses.Status] = []
         try:
-            await collector.run(stop)
+            await collector.run(stop, lambda: asked.append(statuses.status_of(collector, source, store)))
         finally:
             for task in tasks:
                 task.cancel()
@@ -87,7 +91,7 @@ async def collect(
         last = statuses.status_of(collector, source, store, stopped=True)
         if store is not None:
             statuses.write(last, store)
-        return Outcome(last, referee.finish() if referee is not None else None)
+        return Outcome(asked[0] if asked else last, last.stored, referee.finish() if referee is not None else None)
 
 
 async def _ends(work: Coroutine[object, object, None], stop: asyncio.Event) -> None:

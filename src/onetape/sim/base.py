@@ -87,7 +87,7 @@ class Close(Struct, frozen=True, gc=False):
 Action = Frame | Ping | Close
 
 
-class Rejected(Exception):  # noqa: N818 - not an error of ours, an answer of the venue's
+class Rejected(Exception):  # not an error of ours, an answer of the venue's
     """A WebSocket handshake or a REST request that ends in this HTTP status."""
 
     def __init__(self, status: int, headers: Mapping[str, str] | None = None, body: bytes = b"") -> None:

@@ -1,0 +1,106 @@
+"""Ready-made settings for ``onetape config init``, and what each setting is for."""
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from msgspec import Struct
+
+
+class Preset(Struct, frozen=True):
+    says: str
+    values: Mapping[str, Any]
+    """As a settings file would hold them; what is not in there is as by default."""
+
+
+PERPETUALS = ["BTC-USDT-PERP", "ETH-USDT-PERP", "SOL-USDT-PERP"]
+DOLLARS = ["BTC-USD", "ETH-USD", "SOL-USD"]
+TETHERS = ["BTC-USDT", "ETH-USDT", "SOL-USDT"]
+OF_OKX = [f"{base}-USDT" for base in ("BTC", "ETH", "SOL", "DOGE", "TON", "UNI", "PEPE")] + ["BTC-USDC", "ETH-USDC"]
+FULL = ["trades", "book", "quotes"]
+
+
+def _one(venue: str, says: str, pairs: list[str], channels: list[str], depth: int) -> Preset:
+    return Preset(says, {"pairs": pairs, "channels": channels, "depth": depth, "venues": {venue: {"enabled": True}}})
+
+
+PRESETS: Mapping[str, Preset] = MappingProxyType({
+    "five-venues": Preset(
+        "Bitcoin, Ether and Solana against the dollar and Tether at five exchanges.",
+        {
+            "pairs": [*TETHERS, *DOLLARS], "channels": FULL, "depth": 200,
+            "venues": {name: {"enabled": True} for name in ("binance", "coinbase", "kraken", "okx", "bybit")},
+        },
+    ),
+    "okx": _one("okx", "Trades, books of 5 levels and tickers of nine pairs at OKX.", OF_OKX,
+                ["trades", "book", "ticker"], 5),
+    "binance": _one("binance", "Trades, books and quotes at Binance, spot.", TETHERS, FULL, 200),
+    "binance-usdm": _one("binance-usdm", "Trades, books and quotes of Binance's USD-M perpetuals.", PERPETUALS,
+                         FULL, 200),
+    "coinbase": _one("coinbase", "Trades, books and quotes at Coinbase.", DOLLARS, FULL, 200),
+    "kraken": _one("kraken", "Trades, books and quotes at Kraken.", [*DOLLARS, *TETHERS], FULL, 100),
+    "bybit": _one("bybit", "Trades, books and quotes at Bybit, spot.", TETHERS, FULL, 200),
+})
+
+OFFERED: Mapping[str, Any] = MappingProxyType({
+    "proxy": "socks5://127.0.0.1:1080",
+    "timings.connect": 10.0, "timings.ping_every": 20.0, "timings.pong_wait": 10.0, "timings.ack": 10.0,
+    "timings.first_frame": 30.0, "timings.silence": 30.0, "timings.heartbeat": 60.0, "timings.rotate_after": 82_800.0,
+    "venues.*.environment": "testnet", "venues.*.pairs": ["BTC-USDT"], "venues.*.channels": ["trades", "book"],
+    "venues.*.depth": 50, "venues.*.intervals": ["1m"], "venues.*.websocket": "ws://127.0.0.1:9000",
+    "venues.*.rest": "http://127.0.0.1:9001", "venues.*.proxy": "http://127.0.0.1:3128",
+    "venues.*.local_address": "127.0.0.1",
+})
+"""Examples for settings that are not given by default; ``*``: at any venue."""
+
+MEANINGS: Mapping[str, str] = MappingProxyType({
+    "environment": "Of the venues that have more than one: production, testnet, demo or sandbox.",
+    "pairs": "BTC-USDT is spot, BTC-USDT-PERP the perpetual; a venue that lacks a pair goes on with the others.",
+    "channels": "Of trades, agg_trades, quotes, ticker, candles, book and status: see onetape venues.",
+    "depth": "Levels of each side of a book, or the venue's next depth up.",
+    "intervals": "Of the venues' own candles, where the channel candles is wanted.",
+    "store": "The folder where all is kept.",
+    "stop_within": "Seconds from the request to stop until what is left is given up.",
+    "proxy": "For all connections: http, https, socks4 or socks5, with user:password@ if need be.",
+    "timings": "Seconds; 0 switches one off. What is not given is each venue's own.",
+    "timings.connect": "Until a connection stands.",
+    "timings.ping_every": "Between two pings.",
+    "timings.pong_wait": "For the answer to a ping.",
+    "timings.ack": "For the answer to a subscription.",
+    "timings.first_frame": "For the first data of a subscription.",
+    "timings.silence": "Without any frame until the connection is made anew.",
+    "timings.heartbeat": "Without the venue's own heartbeat until then.",
+    "timings.rotate_after": "Age at which a connection is replaced, before the venue cuts it.",
+    "reconnect": "Waits between attempts to connect.",
+    "reconnect.base": "Seconds before the second attempt; each further wait is twice as long.",
+    "reconnect.cap": "The longest wait,",
+    "reconnect.long_cap": "and after many failures in a row.",
+    "reconnect.jitter": "Part of the wait that is left to chance, 0 to 1.",
+    "reconnect.max_attempts": "Failures in a row after which only a probe every 5 minutes is made; 0: never give up.",
+    "log": "On stderr.",
+    "log.format": "console or json.",
+    "log.level": "debug, info, warning or error.",
+    "candles": "Made of the trades.",
+    "candles.intervals": "Each from the one before it: s, m, h, d and w are known.",
+    "candles.carry_empty": "Candles of intervals without a trade: the last price carried forward, or none.",
+    "candles.lateness": "Seconds after its end until a candle is final.",
+    "keep": "What is stored beside trades, candles and gaps.",
+    "keep.quotes": "Every change of the best bid and ask.",
+    "keep.deltas": "Every change of a book: much.",
+    "keep.snapshot_every": "Seconds between two stored snapshots of a book,",
+    "keep.snapshot_depth": "of so many levels a side.",
+    "venues": "The venues that run. What is given for one of them goes before what is said above.",
+    "venues.*.enabled": "false: not now.",
+    "venues.*.environment": "Instead of that of all.",
+    "venues.*.pairs": "Of this venue alone; it must then have them all.",
+    "venues.*.channels": "Of this venue alone.",
+    "venues.*.depth": "Of its books.",
+    "venues.*.intervals": "Of its own candles.",
+    "venues.*.websocket": "Instead of the venue's own: an address, several to be tried in turn, or such by route.",
+    "venues.*.rest": "Likewise.",
+    "venues.*.proxy": "Instead of that of all.",
+    "venues.*.local_address": "The address of this machine to connect from.",
+    "venues.*.deflate": "Ask for compressed frames: less to receive, more to do.",
+    "venues.*.timings": "As above, of this venue alone.",
+    "venues.*.reconnect": "As above, of this venue alone, and whole.",
+})
+"""By path, as ``onetape config init`` writes them; ``*``: at any venue."""
