@@ -23,7 +23,7 @@ from onetape.feed.recording import open_recording
 from onetape.feed.replay import Replay
 from onetape.model import BookDelta, BookSnapshot, Event
 from onetape.pipeline import Pipeline
-from onetape.service import Keeper
+from onetape.service.keeper import Keeper
 
 REPEATS = 5
 RECORDINGS = (

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from onetape.cli.main import app
+from onetape.sim.faults import FaultKind, FaultPlan
 from onetape.venues import VENUES
 
 ROOT = Path(__file__).parents[2]
@@ -14,11 +15,28 @@ README = (ROOT / "README.md").read_text()
 DOCUMENTS = sorted(it.name for it in ROOT.glob("*.md"))
 
 
-@pytest.mark.parametrize("code", re.findall(r"```python\n(.*?)```", README, re.DOTALL))
-def test_the_python_example_runs(code):
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "syncing" in done.stdout
+EXAMPLES = {"README.md": "syncing", "SIMULATOR.md": '"channel":"book","type":"snapshot"'}
+
+
+@pytest.mark.parametrize("name", EXAMPLES)
+def test_the_python_examples_run(name):
+    found = re.findall(r"```python\n(.*?)```", (ROOT / name).read_text(), re.DOTALL)
+    assert found
+    for code in found:
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        assert EXAMPLES[name] in done.stdout
+
+
+def test_every_fault_is_documented():
+    told = set(re.findall(r"`(\w+)`", "".join(re.findall(r"^\| (`.*?) \|", (ROOT / "SIMULATOR.md").read_text(), re.MULTILINE))))
+    assert set(FaultKind) <= told
+
+
+def test_the_plan_of_faults_that_is_shown_can_be_loaded(tmp_path):
+    (text,) = re.findall(r"```toml\n(.*?)```", (ROOT / "SIMULATOR.md").read_text(), re.DOTALL)
+    (tmp_path / "plan.toml").write_text(text)
+    assert len(FaultPlan.load(tmp_path / "plan.toml").faults) == 1
 
 
 def test_the_table_of_venues_is_whole():
@@ -30,9 +48,13 @@ def test_the_table_of_venues_is_whole():
 
 
 def test_every_command_in_the_readme_exists():
+    import onetape.cli.check  # noqa: PLC0415
+    import onetape.cli.config  # noqa: PLC0415
     import onetape.cli.listing  # noqa: PLC0415
     import onetape.cli.replay  # noqa: PLC0415
     import onetape.cli.run  # noqa: PLC0415
+    import onetape.cli.sim  # noqa: PLC0415
+    import onetape.cli.status  # noqa: PLC0415
     import onetape.cli.storage  # noqa: PLC0415
     import onetape.cli.store  # noqa: F401, PLC0415
 

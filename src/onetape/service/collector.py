@@ -52,7 +52,8 @@ class Collector:
         self.started_at = self.clock()
         self._policy, self._store, self._recording, self._seed = policy, store, recording, seed
         self._publish, self._log = publish, log
-        self._pairs: dict[InstrumentId, str] = {}
+        self.instruments: dict[InstrumentId, Instrument] = {}
+        """All that the venues list."""
         self._missing: dict[str, list[str]] = {}  # by venue that has been listed: the pairs that it lacks
         self._listed: dict[str, tuple[Instrument, ...]] = {}
 
@@ -87,7 +88,8 @@ class Collector:
 
     def pair(self, id: InstrumentId) -> str:
         """Empty: the venue has not listed it."""
-        return self._pairs.get(id, "")
+        listed = self.instruments.get(id)
+        return "" if listed is None else listed.pair
 
     def book(self, id: InstrumentId) -> BookSync | None:
         """As it is now, on the connection that leads."""
@@ -144,7 +146,7 @@ class Collector:
         assert instruments is not None
         setups, missing = lines(choice, instruments)
         self._check_pairs(choice, instruments, missing)
-        self._pairs.update({it.id: it.pair for it in instruments})
+        self.instruments.update({it.id: it for it in instruments})
         self.reasons.pop(choice.venue, None)
         if not setups:
             self.reasons[choice.venue] = "has none of the pairs"
@@ -208,7 +210,7 @@ class Collector:
             self.meter.counters[choice.venue, "instrument lists in vain"] += 1
             return
         self.network.enter(Listed, choice.venue, pages=pages)
-        self._pairs.update({id: it.pair for id, it in self.door.directories[choice.venue].instruments.items()})
+        self.instruments.update(self.door.directories[choice.venue].instruments)
 
     async def _measure_clock(self, choice: Choice, rest: Rest) -> None:
         """The venue's clock less ours: half of the way there and back is taken for the way back."""

@@ -1,5 +1,6 @@
 """What a run says of itself: as a value, and as a file in its store that other processes read."""
 import os
+from decimal import Decimal
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -148,13 +149,23 @@ def _books(collector: Collector, names: Iterable[str]) -> Iterable[BookStatus]:
             trade = collector.meter.last_trades.get((line.setup.venue, symbol))
             live = sync is not None and sync.state is TrustState.LIVE
             bids, asks = (sync.book.bids(1), sync.book.asks(1)) if sync is not None and live else ([], [])
+            id = InstrumentId(line.setup.venue, symbol)
             yield BookStatus(
-                symbol=symbol, pair=collector.pair(InstrumentId(line.setup.venue, symbol)) or symbol,
+                symbol=symbol, pair=collector.pair(id) or symbol,
                 state=sync.state if sync else TrustState.DOWN, since=sync.since if sync else line.since,
                 reason=sync.reason if sync else line.reason, verification=sync.verification if sync else "none",
-                bid=plain(bids[0][0]) if bids else "", ask=plain(asks[0][0]) if asks else "",
-                last=plain(trade.price) if trade else "", side=trade.side if trade else "",
+                bid=_price(collector, id, bids[0][0]) if bids else "",
+                ask=_price(collector, id, asks[0][0]) if asks else "",
+                last=_price(collector, id, trade.price) if trade else "", side=trade.side if trade else "",
             )
+
+
+def _price(collector: Collector, id: InstrumentId, price: Decimal) -> str:
+    """With the digits of the instrument's tick: venues send more, all of them zeros."""
+    listed = collector.instruments.get(id)
+    places = -int(listed.tick_size.normalize().as_tuple().exponent) if listed and listed.tick_size else 0
+    rounded = price.quantize(Decimal(1).scaleb(-max(places, 0)))
+    return plain(rounded if rounded == price else price)
 
 
 def _ms(ns: int | None) -> float | None:
