@@ -76,7 +76,7 @@ class Lab:
     """One run: ``play(until)`` as often as wanted, then look."""
 
     def __init__(self, plan: FaultPlan = FaultPlan(), *, venue: str | None = None, seed: int = 1, pace: float = 1.0,
-                 depth: int = 100, classes=None, settings=None, record=None):
+                 depth: int = 100, promised: bool = False, classes=None, settings=None, record=None):
         names = [venue] if venue else ["binance", "kraken"]
         self.sim = Simulator(seed, names, start=START, plan=plan, pace=pace, history_ns=10 * SECOND,
                              **({} if classes is None else {"classes": classes}))
@@ -87,7 +87,7 @@ class Lab:
         self.pipeline = Pipeline(
             store=self.stored.append, commit=lambda _: None, publish=self._published, book_of=self.book,
         )
-        self.referee = Referee(self.sim.truths, depth)
+        self.referee = Referee(self.sim.truths, depth, promised=promised)
         self.counters: Counter[str] = Counter()
         self.heard = lambda _: None  # of every event of the feed
         self.attempts: dict[str, list[int]] = {name: [] for name in names}

@@ -163,8 +163,8 @@ def _run(
             print(outcome.verdict)
         for finding in outcome.verdict.findings:
             print(finding, file=sys.stderr)
-        if outcome.verdict.wrong:
-            raise OneTapeError(f"{outcome.verdict.wrong} trades or books differ from the truth")
+        if outcome.verdict.wrong or outcome.verdict.untold:
+            raise OneTapeError("what was published differs from the truth")
 
 
 async def _until_asked(

@@ -18,7 +18,8 @@ from onetape.service.status import Status
 
 EVERY = 1.0
 TOKENS = {
-    "green": "text-success", "yellow": "text-warning", "red": "text-error", "magenta": "text-accent", "dim": "text-muted",
+    "green": "text-success", "yellow": "text-warning", "red": "text-error", "magenta": "text-accent",
+    "dim": "text-muted",
 }
 """What a colour is called in a theme, so that it can be read on dark and on light."""
 

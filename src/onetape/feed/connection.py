@@ -96,6 +96,9 @@ class Network:
 
     def _obey(self, outcomes: list[Outcome]) -> None:
         for name, it in outcomes:
+            if isinstance(it, Event):  # nearly always
+                self._publish(it)
+                continue
             match it:
                 case Send():
                     self._send(name, it.frame)
@@ -108,8 +111,6 @@ class Network:
                     self._disconnect(name, it.reason)
                 case Reconnect() | NeedSnapshot() | NeedTrades():
                     pass  # the line has seen to it
-                case _:
-                    self._publish(it)
 
     def _send(self, name: str, frame: bytes) -> None:
         """At the venue's pace."""

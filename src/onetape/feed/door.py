@@ -23,6 +23,8 @@ from onetape.feed.pace import Pace
 from onetape.feed.session import Session
 from onetape.model import Command, ConnectionState, Event, InstrumentId, Lifecycle
 
+_NEVER = 1 << 63
+
 
 class Door:
     """Of one process. Live and in replays, sessions see the same inputs in the same order at the same times.
@@ -44,6 +46,7 @@ class Door:
         self._seed = seed
         self._numbers = count(1)
         self._time = 0
+        self._due = 0  # nobody is due before, though perhaps nobody then; 0: to be looked at anew
 
     @property
     def time(self) -> int:
@@ -58,6 +61,9 @@ class Door:
     def enter(self, it: Input) -> list[Outcome]:
         """Passes an input on, after the wakes that are due before it. An unknown connection is a KeyError."""
         out = self.wake(it.time)
+        if isinstance(it, Frame):  # nearly all that comes
+            return out + self._to_connection(it)
+        self._due = 0  # whoever comes and goes by it
         match it:
             case Started():
                 return out + self._start(it)
@@ -74,15 +80,17 @@ class Door:
                 return out + self._to_connection(it)
 
     def next_wake(self) -> int | None:
-        """The earliest deadline of all lines and sessions; None if nothing is due ever."""
-        sessions = min((due for it in self.sessions.values() if (due := it.next_wake()) is not None), default=None)
-        lines = min((due for it in self.lines.values() if (due := it.next_wake()) is not None), default=None)
-        return lines if sessions is None else sessions if lines is None else min(sessions, lines)
+        """Nobody is due before, though perhaps nobody then; None if nothing is due ever."""
+        self._due = self._due or self._earliest()
+        return None if self._due == _NEVER else self._due
 
     def wake(self, now: int) -> list[Outcome]:
         """All that is due until ``now``, in the order of the deadlines; ties in the order of the connections."""
         out: list[Outcome] = []
-        while (due := self.next_wake()) is not None and due <= now:
+        while self._due <= now:
+            due = self._due = self._earliest()
+            if due > now or due == _NEVER:
+                break
             self._time = max(self._time, due)
             name = next((name for name, it in self.sessions.items() if it.next_wake() == due), None)
             if name is not None:
@@ -90,6 +98,18 @@ class Door:
             else:
                 out += next(it for it in self.lines.values() if it.next_wake() == due).wake(due)
         return out
+
+    def _earliest(self) -> int:
+        """Of all deadlines: too much to ask with every frame."""
+        everybody = (*self.sessions.values(), *self.lines.values())
+        return min((due for it in everybody if (due := it.next_wake()) is not None), default=_NEVER)
+
+    def _moved(self, *those: Session | Line) -> None:
+        """A frame moves none but its own deadlines."""
+        for it in those:
+            due = it.next_wake()
+            if due is not None and due < self._due:
+                self._due = due
 
     def line_of(self, connection: str) -> Line | None:
         return self.lines.get(connection.partition("#")[0])
@@ -132,10 +152,13 @@ class Door:
         if session is None:  # given up, and the rest of it was on its way
             self.late += 1
             return []
-        return line.relay(it.connection, _give(session, it), it.time)
+        out = line.relay(it.connection, _give(session, it), it.time)
+        self._moved(session, line)
+        return out
 
     def _to_session(self, session: Session, it: Input) -> list[Outcome]:
         said = [(it.connection, outcome) for outcome in _give(session, it)]
+        self._moved(session)
         if isinstance(it, Closed):
             del self.sessions[it.connection]
         return said

@@ -16,6 +16,7 @@ DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate; client_no_context_ta
 TAIL = b"\x00\x00\xff\xff"  # that a sender of permessage-deflate leaves out: RFC 7692, 7.2.2
 MAX_RETRY_AFTER = 3 * 86_400  # s
 MAX_REASON = 200
+MAX_PARTS = 65_536  # of a message: empty ones cost nothing to send, and never end
 
 
 class Unreached(Exception):  # mapped to a Closed input at once, never seen outside of feed
@@ -52,13 +53,14 @@ class Way(Struct, frozen=True):
 class Socket(WSListener):
     """Made by ``connect``; ``ends`` are called in the order of the frames, ``closed`` once and last."""
 
-    def __init__(self, ends: Ends, max_bytes: int, clock: Callable[[], int]) -> None:
-        self._ends, self._max_bytes, self._clock = ends, max_bytes, clock
+    def __init__(self, ends: Ends, max_bytes: int, clock: Callable[[], int], *, deflate: bool) -> None:
+        self._ends, self._max_bytes, self._clock, self._deflate = ends, max_bytes, clock, deflate
         self._transport: WSTransport | None = None
         self._inflate: Inflate | None = None
-        self._parts: list[bytes] = []  # of a fragmented message
-        self._size = 0
+        self._parts: bytearray | None = None  # of a fragmented message; None: none is under way
+        self._count = 0  # of them
         self._compressed = False
+        self._over = False  # whatever still comes is not heard
         self._why = ""
         self._code = 0
         self.sent = 0
@@ -71,6 +73,7 @@ class Socket(WSListener):
     def close(self, reason: str) -> None:
         """Says goodbye and goes; ``closed`` follows."""
         self._why = self._why or reason
+        self._over = True
         if self._transport is not None:
             self._transport.send_close(WSCloseCode.OK)
             self._transport.disconnect(graceful=False)
@@ -78,7 +81,7 @@ class Socket(WSListener):
     def on_ws_connected(self, transport: WSTransport) -> None:
         self._transport = transport
         extensions = transport.response.headers.get("Sec-WebSocket-Extensions", "")
-        if "permessage-deflate" in extensions:
+        if self._deflate and "permessage-deflate" in extensions:
             self._inflate = Inflate(self._max_bytes, keep="server_no_context_takeover" not in extensions)
         try:
             self._ends.opened(self)
@@ -87,10 +90,14 @@ class Socket(WSListener):
 
     def on_ws_frame(self, transport: WSTransport, frame: WSFrame) -> None:
         now = self._clock()
+        if self._over:
+            return
         try:
             self._take(transport, frame, now)
         except _TooBig as error:
             self._refuse(transport, WSCloseCode.MESSAGE_TOO_BIG, str(error))
+        except _Broken as error:
+            self._refuse(transport, WSCloseCode.PROTOCOL_ERROR, str(error))
         except zlib.error as error:
             self._refuse(transport, WSCloseCode.PROTOCOL_ERROR, f"cannot decompress: {error}")
         except BaseException as error:  # noqa: BLE001 - picows would log it and go on
@@ -98,6 +105,11 @@ class Socket(WSListener):
 
     def on_ws_disconnected(self, transport: WSTransport) -> None:
         self._transport = None
+        if not self._why and (close := transport.close_handshake) is not None and close.sent is not None:
+            self._why = f"broken: {close.sent.reason}"[:MAX_REASON]  # what picows made of it
+        # It keeps that as an exception too, which nobody awaits: the loop would log it.
+        ended = asyncio.get_running_loop().create_task(transport.wait_disconnected())
+        ended.add_done_callback(lambda it: it.cancelled() or it.exception())
         try:
             self._ends.closed(self._why or "the connection was lost", self._code)
         except BaseException as error:  # noqa: BLE001 - picows would log it and go on
@@ -105,8 +117,13 @@ class Socket(WSListener):
 
     def _take(self, transport: WSTransport, frame: WSFrame, now: int) -> None:
         kind = frame.msg_type
-        if kind == WSMsgType.TEXT and frame.fin and not frame.rsv1:
-            self._ends.frame(frame.get_payload_as_bytes(), now)
+        if frame.rsv2 or frame.rsv3:
+            raise _Broken("a frame with a reserved bit")
+        if kind == WSMsgType.TEXT and frame.fin and not frame.rsv1 and self._parts is None:
+            data = frame.get_payload_as_bytes()
+            if len(data) > self._max_bytes:  # picows refuses such by their header, but then passes them on if they come
+                raise _TooBig(f"a message of {len(data)} bytes")
+            self._ends.frame(data, now)
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             self._take_part(frame, now)
         elif kind == WSMsgType.PING:
@@ -116,29 +133,33 @@ class Socket(WSListener):
             self._ends.pinged(now)
         elif kind == WSMsgType.CLOSE:
             self._code = _number(frame.get_close_code())
-            said = frame.get_close_reason()[:MAX_REASON]
+            said = (frame.get_close_reason() or "")[:MAX_REASON]
             self._why = self._why or f"closed by the venue: {self._code or 'no code'}{f' {said}' if said else ''}"
+            self._over = True
             transport.send_close(WSCloseCode.OK)
             transport.disconnect()
 
     def _take_part(self, frame: WSFrame, now: int) -> None:
-        if frame.msg_type != WSMsgType.CONTINUATION:
-            self._parts, self._size, self._compressed = [], 0, frame.rsv1
-        data = frame.get_payload_as_bytes()
-        self._size += len(data)
-        if self._size > self._max_bytes:
-            raise _TooBig(f"a message of more than {self._max_bytes} bytes")
-        self._parts.append(data)
+        begins = frame.msg_type != WSMsgType.CONTINUATION
+        if begins is not (self._parts is None) or (frame.rsv1 and not begins):
+            raise _Broken("a message begins in the middle of another, or in its own")
+        if begins or self._parts is None:
+            self._parts, self._count, self._compressed = bytearray(), 0, frame.rsv1
+        self._parts += frame.get_payload_as_bytes()
+        self._count += 1
+        if len(self._parts) > self._max_bytes or self._count > MAX_PARTS:
+            raise _TooBig(f"a message of more than {self._max_bytes} bytes, or {MAX_PARTS} parts")
         if frame.fin:
-            message, self._parts = b"".join(self._parts), []
+            message, self._parts = bytes(self._parts), None
             if self._compressed:
                 if self._inflate is None:
-                    raise zlib.error("compression was not agreed upon")
+                    raise _Broken("compression was not agreed upon")
                 message = self._inflate.message(message)
             self._ends.frame(message, now)
 
     def _refuse(self, transport: WSTransport, code: WSCloseCode, reason: str) -> None:
         self._why = self._why or reason
+        self._over = True
         transport.send_close(code)
         transport.disconnect(graceful=False)
 
@@ -152,6 +173,10 @@ class _TooBig(Exception):
     pass
 
 
+class _Broken(Exception):
+    """Against RFC 6455."""
+
+
 class Inflate:
     """permessage-deflate, RFC 7692, with a bound on what a message may grow to."""
 
@@ -161,7 +186,7 @@ class Inflate:
 
     def message(self, data: bytes) -> bytes:
         """Raises zlib.error."""
-        if not self._keep:
+        if not self._keep or self._stream.eof:  # a sender may end its stream with any message: RFC 7692, 7.2.3.4
             self._stream = zlib.decompressobj(-zlib.MAX_WBITS)
         message = self._stream.decompress(data + TAIL, self._max_bytes + 1)
         if len(message) > self._max_bytes:
@@ -178,7 +203,7 @@ async def connect(
     try:
         async with asyncio.timeout(timeout):
             _, listener = await ws_connect(
-                lambda: Socket(ends, max_bytes, clock), url,
+                lambda: Socket(ends, max_bytes, clock, deflate=way.deflate), url,
                 ssl_context=way.tls, proxy=way.proxy, max_frame_size=max_bytes,
                 websocket_handshake_timeout=timeout, enable_auto_pong=False, logger_name="onetape",
                 extra_headers=DEFLATE if way.deflate else None, max_redirects=2,
@@ -198,9 +223,10 @@ async def connect(
     except OSError as error:
         where = f"{host} through the proxy {_bare(way.proxy)}" if way.proxy else host
         raise Unreached(f"cannot connect to {where}: {error.strerror or error}") from error
-    except WSError as error:
-        raise Unreached(f"{host}: {error}") from error
-    assert isinstance(listener, Socket)
+    except (WSError, ValueError, AssertionError) as error:  # an address that is none: in a redirect, or the proxy's
+        raise Unreached(f"{host}: {error or 'not an address'}"[:MAX_REASON]) from error
+    if not isinstance(listener, Socket):
+        raise Unreached(f"{host} hung up in the middle of the handshake")
     return listener
 
 

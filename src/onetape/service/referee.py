@@ -7,10 +7,11 @@ from msgspec import Struct
 
 from onetape.book.sync import BookSync
 from onetape.clock import MICROSECOND
-from onetape.model import BookDelta, BookSnapshot, Event, InstrumentId, Level, Side, Trade, TrustState
+from onetape.model import BookDelta, BookSnapshot, Event, GapClosed, GapOpened, InstrumentId, Level, Side, Trade, TrustState
 from onetape.sim.truth import Truth
 
 MAX_FINDINGS = 20
+SUMMED = 10  # levels that a checksum covers: what is lost below them cannot be seen
 BY_TIME = frozenset({"kraken"})
 """Venues whose books carry no number of the venue's: their moment is their time, to a microsecond."""
 
@@ -19,6 +20,8 @@ class Verdict(Struct):
     trades: int = 0
     missing: int = 0
     """Trades between the first and the last one that came, which never came."""
+    untold: int = 0
+    """Of those, the ones that no gap speaks of; and those that a gap speaks of though they came or never were."""
     books: int = 0
     wrong: int = 0
     """Trades and books that differ from the truth."""
@@ -27,8 +30,8 @@ class Verdict(Struct):
 
     def __str__(self) -> str:
         return (
-            f"compared with the truth: {self.trades:,} trades, {self.missing} missing; {self.books:,} books; "
-            f"{self.wrong} wrong"
+            f"compared with the truth: {self.trades:,} trades, {self.missing} missing, {self.untold} of them untold; "
+            f"{self.books:,} books; {self.wrong} wrong"
         )
 
 
@@ -62,20 +65,28 @@ class Referee:
 
     def __init__(
         self, truths: Mapping[tuple[str, str], Truth], depth: int = 100,
-        shift: Callable[[BookDelta | BookSnapshot], int] = lambda _: 0,
+        shift: Callable[[BookDelta | BookSnapshot], int] = lambda _: 0, *, promised: bool = False,
     ) -> None:
-        """``depth``: levels that are compared. ``shift``: by how much the venue's clock was wrong, ns."""
+        """``depth``: levels that are compared; ``promised``: only those for which the book's verification stands.
+
+        ``shift``: by how much the venue's clock was wrong, ns.
+        """
         self.verdict = Verdict()
         self.shift = shift
-        self._truths, self._depth = truths, depth
+        self._truths, self._depth, self._promised = truths, depth, promised
         self._mirrors: dict[InstrumentId, _Mirror] = {}
         self._ids: dict[InstrumentId, set[int]] = {}
+        self._gaps: dict[InstrumentId, dict[tuple[str, str], None]] = {}  # open ones, by (after, before)
 
     def add(self, it: Event, book: BookSync | None) -> None:
         """``book``: of the event's instrument, as it is now."""
         match it:
             case Trade():
                 self._trade(it)
+            case GapOpened():
+                self._gaps.setdefault(InstrumentId(it.venue, it.symbol), {})[it.after, it.before] = None
+            case GapClosed():
+                self._gaps.get(InstrumentId(it.venue, it.symbol), {}).pop((it.after, it.before), None)
             case BookDelta() | BookSnapshot() if book is not None and book.sequence == it.sequence:
                 if book.state is TrustState.LIVE:
                     self._book(it, book)
@@ -84,10 +95,13 @@ class Referee:
 
     def finish(self) -> Verdict:
         for id, ids in self._ids.items():
-            missing = max(ids) - min(ids) + 1 - len(ids)
-            self.verdict.missing += missing
-            if missing:
-                self._say(f"{id}: {missing} trades missing")
+            missing = set(range(min(ids), max(ids) + 1)) - ids
+            told = {it for after, before in self._gaps.get(id, ()) for it in range(int(after) + 1, int(before))} - ids
+            untold = len(missing ^ told)
+            self.verdict.missing += len(missing)
+            self.verdict.untold += untold
+            if untold:
+                self._say(f"{id}: of {len(missing)} trades missing {untold} untold")
         return self.verdict
 
     def _trade(self, it: Trade) -> None:
@@ -115,7 +129,8 @@ class Referee:
             mirror = self._mirrors[id] = _Mirror(truth, started.sequence)
         mirror.move(None if by_time else it.sequence, time)
         self.verdict.books += 1
-        bids, asks = book.book.bids(self._depth), book.book.asks(self._depth)
+        depth = SUMMED if self._promised and book.verification.startswith("checksum") else self._depth
+        bids, asks = book.book.bids(depth), book.book.asks(depth)
         listing = truth.listing
         true_bids = _scaled(nlargest(len(bids), mirror.bids), mirror.bids, listing.tick, listing.lot)
         true_asks = _scaled(nsmallest(len(asks), mirror.asks), mirror.asks, listing.tick, listing.lot)

@@ -70,7 +70,7 @@ async def collect(
             chosen = [_redirect(it, server) for it in chosen if it.venue in simulated.venues]
             tasks.append(asyncio.create_task(_ends(server.wait(), stop)))
             if simulated.compare:
-                referee = Referee(server.simulator.truths)
+                referee = Referee(server.simulator.truths, promised=bool(simulated.plan.faults))
         collector = Collector(
             chosen, policy=_policy(settings), store=store, recording=record, publish=hear, log=log,
             seed=int.from_bytes(os.urandom(4)),
