@@ -42,7 +42,7 @@ CONNECT_NS = 10 * MILLISECOND
 
 
 class Follower:
-    """Somebody who has nothing but the published events: a snapshot, then deltas without a hole, and every break told."""
+    """Somebody who has nothing but the events: a snapshot, then deltas without a hole, and every break told."""
 
     def __init__(self, venue: str, depth: int):
         resends = venues.spec(venue).book.resends
@@ -75,7 +75,7 @@ class Follower:
 class Lab:
     """One run: ``play(until)`` as often as wanted, then look."""
 
-    def __init__(self, plan: FaultPlan = FaultPlan(), *, venue: str | None = None, seed: int = 1, pace: float = 1.0,
+    def __init__(self, plan: FaultPlan | None = None, *, venue: str | None = None, seed: int = 1, pace: float = 1.0,
                  depth: int = 100, promised: bool = False, classes=None, settings=None, record=None):
         names = [venue] if venue else ["binance", "kraken"]
         self.sim = Simulator(seed, names, start=START, plan=plan, pace=pace, history_ns=10 * SECOND,

@@ -1,13 +1,17 @@
 """An hour against a venue that refuses, bans or drops: attempts stay within what it allows. On a virtual clock."""
 from collections import deque
+from itertools import pairwise
 
 import pytest
 
 from onetape import venues
-from onetape.clock import HOUR, MINUTE, SECOND
-from onetape.model import Connect, Fetch, Lifecycle
+from onetape.clock import HOUR, MINUTE
+from onetape.feed.inputs import Closed, Setup
+from onetape.feed.line import Line
+from onetape.feed.pace import Pace
+from onetape.feed.patience import Patience
+from onetape.model import Connect, Lifecycle
 from onetape.sim import base
-from onetape.sim.simulator import Simulator, Unreachable
 from onetape.sim.venues import VENUES
 from tests.simulation.lab import Lab
 
@@ -79,26 +83,20 @@ def test_no_storm(how, venue):
     assert busiest(attempts, within) <= most
     assert len(attempts) <= 150  # an hour at a minute each, after a few quicker ones
     if how in ("bans", "has too much of us"):
-        assert min(b - a for a, b in zip(attempts, attempts[1:], strict=False)) >= MINUTE
+        assert min(b - a for a, b in pairwise(attempts)) >= MINUTE
     assert all(it is not Lifecycle.ACTIVE for it in lab.states.values())
     budget = venues.spec(venue).budget
-    assert busiest([time for time, weight in lab.requests[venue] for _ in range(weight)], budget.per_ns) <= budget.weight
+    weights = [time for time, weight in lab.requests[venue] for _ in range(weight)]
+    assert busiest(weights, budget.per_ns) <= budget.weight
 
 
 @pytest.mark.parametrize("venue", ["binance", "kraken"])
 def test_many_lines_share_what_the_venue_allows(venue):
     """A hundred lines that are refused at the same time, again and again."""
-    from onetape.feed.inputs import Closed, Setup
-    from onetape.feed.line import Line
-    from onetape.feed.pace import Pace
-    from onetape.feed.patience import Patience
-
     spec = venues.spec(venue)
     pace, sessions = Pace(spec.limits.connects, spec.limits.connects_per_ns), {}
-    lines = [
-        Line(f"{venue}.{number}", Setup(venue, "", (), patience=Patience(max_attempts=0)), spec, pace, sessions, 1, None)
-        for number in range(100)
-    ]
+    setup = Setup(venue, "", (), patience=Patience(max_attempts=0))
+    lines = [Line(f"{venue}.{number}", setup, spec, pace, sessions, 1, None) for number in range(100)]
     attempts, now = [], 0
     said = [it for line in lines for it in line.start(now)]
     while now < HOUR:

@@ -59,7 +59,7 @@ from onetape.venues.base import (
 MAX_TEXT = 64 * 1024  # bytes of a quarantined frame that are kept
 MAX_SYMBOL = 64
 MAX_BOOKS = 10_000  # that come unasked, in recordings of others
-REVIVE_NS = 30 * SECOND  # a subscription that was refused for good, of a symbol that the venue lists, is asked for again
+REVIVE_NS = 30 * SECOND  # what was refused for good, of a symbol that the venue lists, is asked for again
 LONGEST_REVIVE_NS = HOUR
 MAX_STRANGERS = 1_000  # symbols that nobody asked for and that came all the same
 

@@ -7,7 +7,18 @@ from msgspec import Struct
 
 from onetape.book.sync import BookSync
 from onetape.clock import MICROSECOND
-from onetape.model import BookDelta, BookSnapshot, Event, GapClosed, GapOpened, InstrumentId, Level, Side, Trade, TrustState
+from onetape.model import (
+    BookDelta,
+    BookSnapshot,
+    Event,
+    GapClosed,
+    GapOpened,
+    InstrumentId,
+    Level,
+    Side,
+    Trade,
+    TrustState,
+)
 from onetape.sim.truth import Truth
 
 MAX_FINDINGS = 20

@@ -73,7 +73,7 @@ class Server:
     async def __aenter__(self) -> Self:
         """Raises UsageError: a port is in use, or may not be used."""
         self._offset = _begin(self.simulator.now) - time.monotonic_ns()
-        while self.now() - self.simulator.now >= STEP_NS:  # what happened while it was built, before anybody asks for the time
+        while self.now() - self.simulator.now >= STEP_NS:  # while it was built
             self.simulator.wake(self.now())
         try:
             await self._open()
