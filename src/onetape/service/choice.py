@@ -63,9 +63,10 @@ def lines(choice: Choice, instruments: Iterable[Instrument]) -> tuple[dict[str, 
     }, missing
 
 
-def unknown_pair(pair: str, venue: str, instruments: Iterable[Instrument]) -> str:
-    """What to say about a pair that a venue does not have."""
-    return f"{venue} has no pair {pair}: {nearest(pair, (it.pair for it in instruments if it.pair))}"
+def unknown_pair(pair: str, names: Iterable[str], instruments: Iterable[Instrument]) -> str:
+    """What to say about a pair that none of these venues has."""
+    known = {it.pair for it in instruments if it.pair}
+    return f"there is no pair {pair} at {' or '.join(names)}: {nearest(pair, known)}"
 
 
 def _subscriptions(choice: Choice, instrument: Instrument) -> list[Subscription]:

@@ -226,14 +226,13 @@ class Collector:
     def _check_pairs(self, choice: Choice, instruments: tuple[Instrument, ...], missing: list[str]) -> None:
         """A pair chosen for a venue must be there; one chosen for all, at one of them at least. Raises UsageError."""
         if choice.own_pairs and missing:
-            raise UsageError("\n".join(unknown_pair(pair, choice.venue, instruments) for pair in missing))
+            raise UsageError("\n".join(unknown_pair(pair, [choice.venue], instruments) for pair in missing))
         self._missing[choice.venue], self._listed[choice.venue] = missing, instruments
         if len(self._missing) == len(self.choices):
             nowhere = [pair for pair in missing if all(pair in it for it in self._missing.values())]
             everything = [it for listed in self._listed.values() for it in listed]
-            names = ", ".join(self._missing) if len(self._missing) == 1 else "none of " + ", ".join(self._missing)
             if nowhere:
-                raise UsageError("\n".join(unknown_pair(pair, names, everything) for pair in nowhere))
+                raise UsageError("\n".join(unknown_pair(pair, self._missing, everything) for pair in nowhere))
 
 
 def _first(group: BaseExceptionGroup[OneTapeError]) -> OneTapeError:

@@ -3,6 +3,7 @@ import asyncio
 import os
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack
+from functools import partial
 from pathlib import Path
 
 from msgspec import Struct, structs
@@ -68,7 +69,7 @@ async def collect(
         if simulated is not None:
             server = await _serve(simulated, stack)
             chosen = [_redirect(it, server) for it in chosen if it.venue in simulated.venues]
-            tasks.append(asyncio.create_task(_ends(server.wait(), stop)))
+            tasks.append(asyncio.create_task(_ends(server.wait, stop)))
             if simulated.compare:
                 referee = Referee(server.simulator.truths, promised=bool(simulated.plan.faults))
         collector = Collector(
@@ -77,7 +78,7 @@ async def collect(
         )
         if duration is not None:
             asyncio.get_running_loop().call_later(duration, stop.set)
-        tasks.append(asyncio.create_task(_ends(_watch(collector, source, store, view), stop)))
+        tasks.append(asyncio.create_task(_ends(partial(_watch, collector, source, store, view), stop)))
         asked: list[statuses.Status] = []
         try:
             await collector.run(stop, lambda: asked.append(statuses.status_of(collector, source, store)))
@@ -94,10 +95,10 @@ async def collect(
         return Outcome(asked[0] if asked else last, last.stored, referee.finish() if referee is not None else None)
 
 
-async def _ends(work: Coroutine[object, object, None], stop: asyncio.Event) -> None:
+async def _ends(work: Callable[[], Coroutine[object, object, None]], stop: asyncio.Event) -> None:
     """If it breaks, the run stops."""
     try:
-        await work
+        await work()
     finally:
         stop.set()
 
