@@ -18,7 +18,7 @@ from onetape.feed.recording import VERSION, Header, RecordingWriter
 from onetape.feed.rest import Reply, Rest, Unanswered, client
 from onetape.feed.socket import Way
 from onetape.feed.steady import SteadyClock
-from onetape.model import TAPES, Channel, Event, Instrument, InstrumentId, Request
+from onetape.model import TAPES, Channel, Event, GapClosed, GapOpened, Instrument, InstrumentId, Request
 from onetape.book.sync import BookSync
 from onetape.pipeline import Policy
 from onetape.service.choice import Choice, lines, tradable, unknown_pair
@@ -65,7 +65,7 @@ class Collector:
         async with AsyncExitStack() as stack:
             if self._store is not None:
                 self.keeper = stack.enter_context(Keeper(
-                    self._store, self._policy, publish=self._publish, pair_of=self.pair, book_of=self.book,
+                    self._store, self._policy, publish=self._kept, pair_of=self.pair, book_of=self.book,
                     tape_of=self.tape,
                 ))
             if self._recording is not None:
@@ -138,6 +138,13 @@ class Collector:
             self.keeper.handle(event)  # and publishes
         else:
             self._publish(event)
+
+    def _kept(self, event: Event) -> None:
+        """What comes out of the pipeline: what came in but once, and what the pipeline says itself."""
+        if isinstance(event, GapOpened | GapClosed):
+            self.meter.add(event)
+            self._log(event)
+        self._publish(event)
 
     async def _serve(self, choice: Choice, rest: Rest) -> None:
         """One venue: its instruments, then its lines; after that its clock and its instruments, now and then."""

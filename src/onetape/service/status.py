@@ -63,6 +63,8 @@ class VenueStatus(Struct, frozen=True):
     reason: str
     offset_ms: float | None
     """Its clock less ours."""
+    rest_ms: float | None
+    """A REST request for the time, there and back."""
     lines: tuple[LineStatus, ...]
     channels: tuple[ChannelStatus, ...]
     books: tuple[BookStatus, ...]
@@ -114,7 +116,7 @@ def _venue(collector: Collector, name: str) -> VenueStatus:
     offset = meter.offsets.get(name)
     return VenueStatus(
         name=name, state=state, reason=worst.reason if worst else waiting or "",
-        offset_ms=None if offset is None else offset / MILLISECOND,
+        offset_ms=_ms(offset), rest_ms=_ms(meter.round_trips.get(name)),
         lines=tuple(_line(collector, it.name) for it in lines),
         channels=tuple(
             _channel(channel, flow) for (venue, channel), flow in meter.flows.items() if venue == name
