@@ -17,17 +17,21 @@ DOLLARS = ["BTC-USD", "ETH-USD", "SOL-USD"]
 TETHERS = ["BTC-USDT", "ETH-USDT", "SOL-USDT"]
 OF_OKX = [f"{base}-USDT" for base in ("BTC", "ETH", "SOL", "DOGE", "TON", "UNI", "PEPE")] + ["BTC-USDC", "ETH-USDC"]
 FULL = ["trades", "book", "quotes"]
+FOREVER = {"max_attempts": 0}
 
 
 def _one(venue: str, says: str, pairs: list[str], channels: list[str], depth: int) -> Preset:
-    return Preset(says, {"pairs": pairs, "channels": channels, "depth": depth, "venues": {venue: {"enabled": True}}})
+    return Preset(says, {
+        "pairs": pairs, "channels": channels, "depth": depth, "reconnect": FOREVER,
+        "venues": {venue: {"enabled": True}},
+    })
 
 
 PRESETS: Mapping[str, Preset] = MappingProxyType({
     "five-venues": Preset(
         "Bitcoin, Ether and Solana against the dollar and Tether at five exchanges.",
         {
-            "pairs": [*TETHERS, *DOLLARS], "channels": FULL, "depth": 200,
+            "pairs": [*TETHERS, *DOLLARS], "channels": FULL, "depth": 200, "reconnect": FOREVER,
             "venues": {name: {"enabled": True} for name in ("binance", "coinbase", "kraken", "okx", "bybit")},
         },
     ),
@@ -88,7 +92,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "keep.deltas": "Every change of a book: much.",
     "keep.snapshot_every": "Seconds between two stored snapshots of a book,",
     "keep.snapshot_depth": "of so many levels a side.",
-    "venues": "The venues that run. What is given for one of them goes before what is said above.",
+    "venues": "The venues that run. What is given for one goes before what is said above; so do its tables"
+              " [venues.NAME.timings] and [venues.NAME.reconnect], the latter as a whole.",
     "venues.*.enabled": "false: not now.",
     "venues.*.environment": "Instead of that of all.",
     "venues.*.pairs": "Of this venue alone; it must then have them all.",
@@ -100,7 +105,5 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "venues.*.proxy": "Instead of that of all.",
     "venues.*.local_address": "The address of this machine to connect from.",
     "venues.*.deflate": "Ask for compressed frames: less to receive, more to do.",
-    "venues.*.timings": "As above, of this venue alone.",
-    "venues.*.reconnect": "As above, of this venue alone, and whole.",
 })
 """By path, as ``onetape config init`` writes them; ``*``: at any venue."""

@@ -398,24 +398,15 @@ def test_version():
 
 @pytest.mark.parametrize("arguments", [
     ["frobnicate"], ["replay"], ["replay", "--frobnicate"], ["replay", "x", "--summary", "xml"], ["venues", "more"],
-    ["run", "--speed", "fast"], ["run", "--speed", "0"], ["run", "--duration", "-1"], ["run", "--speed", "nan"],
+    ["run", "--duration", "fast"], ["run", "--duration", "0"], ["run", "--duration", "-1"], ["run", "--duration", "nan"],
+    ["run", "--compare"], ["run", "--faults", "3"], ["sim", "--pace", "0"], ["sim", "--venue", "nobody"],
+    ["sim", "--ws-port", "-1"],
 ])
 def test_wrong_usage_is_one_line(arguments):
     refusal(*arguments)
 
 
-# --- run ------------------------------------------------------------------------------------------------------------
-
-
-def test_run_without_a_terminal_ends_with_21_live_books_and_nothing_quarantined(tmp_path):
-    lines = good("run", "--speed", "50", "--store", tmp_path).splitlines()[:-2]  # behind it, where it is kept
-    assert "books 21 live" in lines[-1]
-    assert "0 frames quarantined" in lines[-1]
-    assert sum(" live " in it for it in lines if " frames, " not in it) == 21
-
-
-def test_run_may_be_stopped_before_its_end(tmp_path):
-    assert "books" in good("run", "--speed", "1", "--duration", "0.3", "--store", tmp_path).splitlines()[-3]
+# --- the built-in session -----------------------------------------------------------------------------------------------------------
 
 
 def test_the_built_in_session_has_no_gap():
@@ -431,7 +422,7 @@ def test_the_built_in_session_has_no_gap():
 @pytest.mark.parametrize("arguments", [
     ["--version"], ["--help"], ["venues"], ["venues", "--json"], ["pairs"], ["pairs", "--json"],
     ["replay", demo.SESSION], ["replay", demo.SESSION, "--json"], ["replay", demo.SESSION, "--hash"],
-    ["run", "--speed", "100"],
+    ["config", "show"], ["run", "--sim", "--duration", "2"],
 ])
 def test_a_closed_pipe_is_no_traceback(arguments, tmp_path):
     reader, writer = os.pipe()

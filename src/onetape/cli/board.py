@@ -83,16 +83,16 @@ def _venues(status: Status, rates: Rates, width: int) -> Table:
     columns = ("venue", "state", "frames/s", "p50 ms", "p99 ms", *(("clock ms", "reconnects") if wide else ()))
     table = _table(*columns, right=columns[2:])
     for it in status.venues:
-        p50, p99 = _latency(it)
-        more = (_number(it.offset_ms), str(max(it.counters.get("attempts", 0) - len(it.lines), 0))) if wide else ()
+        p50, p99 = latency(it)
+        more = (milliseconds(it.offset_ms), str(max(it.counters.get("attempts", 0) - len(it.lines), 0))) if wide else ()
         table.add_row(
             it.name, Text(it.state, COLOURS[it.state]), f"{rates.per_second.get(it.name, 0):,.0f}",
-            _number(p50), _number(p99), *more,
+            milliseconds(p50), milliseconds(p99), *more,
         )
     return table
 
 
-def _latency(it: VenueStatus) -> tuple[float | None, float | None]:
+def latency(it: VenueStatus) -> tuple[float | None, float | None]:
     """Of its busiest channel."""
     flow = max((flow for flow in it.channels if flow.p50_ms is not None), key=lambda flow: flow.events, default=None)
     return (None, None) if flow is None else (flow.p50_ms, flow.p99_ms)
@@ -111,5 +111,5 @@ def _books(status: Status, width: int) -> Table:
     return table
 
 
-def _number(ms: float | None) -> str:
+def milliseconds(ms: float | None) -> str:
     return "-" if ms is None else f"{ms:.1f}" if abs(ms) < 100 else f"{ms:,.0f}"

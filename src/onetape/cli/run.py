@@ -64,8 +64,8 @@ def run(
 
       onetape run --live --venue kraken --pair BTC-USD
     """
-    settings = _settings(config, sim, store, venue, pair)
-    simulated = _simulated(settings, sim, duration, seed, faults, truth, compare)
+    settings = settings_of(config, sim, store, venue, pair)
+    simulated = simulated_of(settings, sim, duration, seed, faults, truth, compare)
     _run(settings, simulated, settings.store, record, duration, json=json)
 
 
@@ -83,11 +83,11 @@ def record(
 
       onetape replay recorded --verify
     """
-    settings = _settings(config, sim, None, venue, pair)
-    _run(settings, _simulated(settings, sim, duration, seed, faults, None, compare=False), None, path, duration)
+    settings = settings_of(config, sim, None, venue, pair)
+    _run(settings, simulated_of(settings, sim, duration, seed, faults, None, compare=False), None, path, duration)
 
 
-def _settings(
+def settings_of(
     config: Path | None, sim: bool, store: Path | None, venues: list[str] | None, pairs: list[str] | None,
 ) -> "Settings":
     from onetape import venues as known
@@ -109,7 +109,7 @@ def _settings(
     return settings
 
 
-def _simulated(
+def simulated_of(
     settings: "Settings", sim: bool, duration: float | None, seed: int, faults: str | None, truth: Path | None,
     compare: bool,
 ) -> "Simulated | None":

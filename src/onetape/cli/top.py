@@ -10,7 +10,7 @@ from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.widgets import DataTable, Footer, Static
 
-from onetape.cli.board import COLOURS, SIDES, Rates, _latency, _number, summary
+from onetape.cli.board import COLOURS, SIDES, Rates, latency, milliseconds, summary
 from onetape.cli.output import WIDE
 from onetape.cli.status import headline, latest, reconnects, state_of
 from onetape.errors import UsageError
@@ -67,7 +67,7 @@ class Top(App[None]):
 
     def action_toggle_dark(self) -> None:
         self.theme = "textual-light" if self.current_theme.dark else "textual-dark"
-        self._draw()
+        self.call_after_refresh(self._draw)  # the colours of the new theme are known only then
 
     def look(self) -> None:
         """At the status, as it is now."""
@@ -103,12 +103,12 @@ class Top(App[None]):
 
     def _venues(self, status: Status | None, *, wide: bool) -> Iterator[Mapping[str, Text]]:
         for it in status.venues if status is not None else ():
-            p50, p99 = _latency(it)
+            p50, p99 = latency(it)
             yield {
                 "venue": Text(it.name), "state": self._coloured(it.state, COLOURS[it.state]),
                 "frames/s": _right(f"{self._rates.per_second.get(it.name, 0):,.0f}"),
-                "p50 ms": _right(_number(p50)), "p99 ms": _right(_number(p99)),
-                **({"clock ms": _right(_number(it.offset_ms))} if wide else {}),
+                "p50 ms": _right(milliseconds(p50)), "p99 ms": _right(milliseconds(p99)),
+                **({"clock ms": _right(milliseconds(it.offset_ms))} if wide else {}),
                 "reconnects" if wide else "again": _right(str(reconnects(it))),
                 "reason": Text(it.reason if it.state != "active" else ""),
             }
@@ -148,5 +148,6 @@ def _fill(table: "DataTable[Text]", rows: Sequence[Mapping[str, Text]]) -> None:
         return
     for number, row in enumerate(rows):
         for name, cell in row.items():
-            if table.get_cell(str(number), name) != cell:
+            old = table.get_cell(str(number), name)
+            if (old, old.style) != (cell, cell.style):  # texts are equal whatever their colour
                 table.update_cell(str(number), name, cell, update_width=True)

@@ -101,7 +101,7 @@ class Door:
 
     def _earliest(self) -> int:
         """Of all deadlines: too much to ask with every frame."""
-        everybody = (*self.sessions.values(), *self.lines.values())
+        everybody: tuple[Session | Line, ...] = (*self.sessions.values(), *self.lines.values())
         return min((due for it in everybody if (due := it.next_wake()) is not None), default=_NEVER)
 
     def _moved(self, *those: Session | Line) -> None:

@@ -1,5 +1,6 @@
 """One venue's REST: pooled connections, requests by priority at the governor's pace, answers bounded in size."""
 import asyncio
+import re
 import socket
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -7,12 +8,12 @@ from heapq import heappop, heappush
 from itertools import count
 
 import aiohttp
-from aiohttp_socks import ProxyConnector
+from aiohttp_socks import ProxyConnectionError, ProxyConnector, ProxyError, ProxyTimeoutError
 from msgspec import Struct
 from yarl import URL
 
 from onetape.clock import SECOND
-from onetape.errors import OneTapeError, RestError, TryAgain
+from onetape.errors import OneTapeError, RestError, TryAgain, UsageError
 from onetape.feed.governor import Governor, Priority
 from onetape.model import Request
 from onetape.venues.base import Venue
@@ -21,6 +22,7 @@ MAX_WAITING = 2_000  # requests; further ones fail at once
 MAX_BYTES = 128 * 2**20  # of one answer, decompressed
 AT_ONCE = 4
 TIMEOUT_S = 10.0
+LOGIN = re.compile(r"//[^/@\s]+@")
 FLOOD_NS = 5 * SECOND  # 429 without a wait of its own
 KEPT_HEADERS = ("retry-after",)
 """Headers that a recording needs: what ``Venue.check`` reads."""
@@ -67,8 +69,8 @@ class Rest:
     async def run(self) -> None:
         async with asyncio.TaskGroup() as tasks:
             while True:
+                await self._room.acquire()  # first, so that nobody is chosen who may no longer leave when there is room
                 request, answer = await self._next()
-                await self._room.acquire()
                 self.governor.sent(request.weight, self._clock())
                 tasks.create_task(self._ask(request, answer))
 
@@ -118,8 +120,10 @@ class Rest:
             raise Unanswered(f"{address} did not answer within {TIMEOUT_S:g} s") from None
         except aiohttp.ClientConnectorDNSError as error:
             raise Unanswered(f"DNS: cannot resolve {error.host}: {_dns_reason(error)}") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Unanswered(f"{address}: {error or type(error).__name__}"[:300]) from error
+        except (ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:  # which have no base of their own
+            raise Unanswered(f"{address}: the proxy refuses: {_said(error)}") from error
+        except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that can be none
+            raise Unanswered(f"{address}: {_said(error) or type(error).__name__}") from error
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status, body, headers, sent_at, self._clock())
 
@@ -148,14 +152,21 @@ async def _read(response: aiohttp.ClientResponse) -> bytes:
     return b"".join(parts)
 
 
+def _said(error: Exception) -> str:
+    """In one line, and without the user and password of a proxy."""
+    return LOGIN.sub("//", " ".join(str(error).split()))[:300]
+
+
 def _dns_reason(error: aiohttp.ClientConnectorDNSError) -> str:
     cause = error.os_error
     return cause.strerror or str(cause) if isinstance(cause, socket.gaierror) else str(cause)
 
 
 def client(proxy: str | None = None, local_address: str | None = None) -> aiohttp.ClientSession:
-    """Pooled, kept alive, every wait bounded."""
+    """Pooled, kept alive, every wait bounded. Raises UsageError: a proxy that is no address."""
     local = (local_address, 0) if local_address else None
+    if proxy is not None:
+        _check_proxy(proxy)
     http: str | None = proxy
     make: Callable[..., aiohttp.BaseConnector] = aiohttp.TCPConnector
     if proxy is not None and proxy.startswith("socks"):
@@ -165,3 +176,13 @@ def client(proxy: str | None = None, local_address: str | None = None) -> aiohtt
         proxy=http, timeout=aiohttp.ClientTimeout(total=TIMEOUT_S),
         headers={"User-Agent": "onetape"}, max_line_size=16 * 1024, max_field_size=16 * 1024,
     )
+
+
+def _check_proxy(text: str) -> None:
+    try:
+        url = URL(text)
+        known = bool(url.host) and (url.scheme in ("http", "https") or url.explicit_port is not None)
+    except ValueError:
+        known = False
+    if not known:
+        raise UsageError(f"proxy: not an address with host and port: {text.rpartition('@')[2][:80]}")

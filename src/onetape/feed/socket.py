@@ -16,6 +16,7 @@ DEFLATE = {"Sec-WebSocket-Extensions": "permessage-deflate; client_no_context_ta
 TAIL = b"\x00\x00\xff\xff"  # that a sender of permessage-deflate leaves out: RFC 7692, 7.2.2
 MAX_RETRY_AFTER = 3 * 86_400  # s
 MAX_REASON = 200
+MAX_UNREAD = 2**20  # bytes of ours that the venue leaves in our memory
 MAX_PARTS = 65_536  # of a message: empty ones cost nothing to send, and never end
 
 
@@ -127,6 +128,9 @@ class Socket(WSListener):
         elif kind in (WSMsgType.TEXT, WSMsgType.BINARY, WSMsgType.CONTINUATION):
             self._take_part(frame, now)
         elif kind == WSMsgType.PING:
+            if transport.underlying_transport.get_write_buffer_size() > MAX_UNREAD:
+                self._refuse(transport, WSCloseCode.POLICY_VIOLATION, "it pings, and does not read the answers")
+                return
             transport.send_pong(frame.get_payload_as_bytes())
             self._ends.pinged(now)
         elif kind == WSMsgType.PONG:

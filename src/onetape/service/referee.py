@@ -6,7 +6,7 @@ from heapq import nlargest, nsmallest
 from msgspec import Struct
 
 from onetape.book.sync import BookSync
-from onetape.clock import MICROSECOND
+from onetape.clock import MICROSECOND, SECOND
 from onetape.model import (
     BookDelta,
     BookSnapshot,
@@ -19,10 +19,12 @@ from onetape.model import (
     Trade,
     TrustState,
 )
-from onetape.sim.truth import Truth
+from onetape.sim.base import Change
+from onetape.sim.truth import Book, Truth
 
 MAX_FINDINGS = 20
 SUMMED = 10  # levels that a checksum covers: what is lost below them cannot be seen
+SKEWS_NS = (10 * SECOND, 5 * SECOND, 2 * SECOND, 0)
 BY_TIME = frozenset({"kraken"})
 """Venues whose books carry no number of the venue's: their moment is their time, to a microsecond."""
 
@@ -51,17 +53,14 @@ class _Mirror:
 
     __slots__ = ("asks", "bids", "sequence", "truth")
 
-    def __init__(self, truth: Truth, sequence: int) -> None:
-        self.truth = truth
-        book = truth.book_at(sequence)
-        self.sequence = sequence
-        self.bids = dict(book.bids) if book else {}
-        self.asks = dict(book.asks) if book else {}
+    def __init__(self, truth: Truth, book: Book) -> None:
+        self.truth, self.sequence = truth, book.sequence
+        self.bids, self.asks = dict(book.bids), dict(book.asks)
 
-    def move(self, sequence: int | None, time: int) -> None:
-        """To a sequence, or to a time."""
+    def move(self, until: Callable[[Change], bool]) -> None:
+        """Past all changes for which ``until`` holds."""
         for change in self.truth.changes_since(self.sequence):
-            if change.time // MICROSECOND > time // MICROSECOND if sequence is None else change.sequence > sequence:
+            if not until(change):
                 break
             side = self.bids if change.bid else self.asks
             if change.size:
@@ -70,20 +69,22 @@ class _Mirror:
                 side.pop(change.price, None)
             self.sequence = change.sequence
 
+    def equals(self, bids: list[Level], asks: list[Level]) -> bool:
+        tick, lot = self.truth.listing.tick, self.truth.listing.lot
+        return (
+            bids == _scaled(nlargest(len(bids), self.bids), self.bids, tick, lot)
+            and asks == _scaled(nsmallest(len(asks), self.asks), self.asks, tick, lot)
+        )
+
 
 class Referee:
     """Sees every published event, and the books as they are then."""
 
     def __init__(
-        self, truths: Mapping[tuple[str, str], Truth], depth: int = 100,
-        shift: Callable[[BookDelta | BookSnapshot], int] = lambda _: 0, *, promised: bool = False,
+        self, truths: Mapping[tuple[str, str], Truth], depth: int = 100, *, promised: bool = False,
     ) -> None:
-        """``depth``: levels that are compared; ``promised``: only those for which the book's verification stands.
-
-        ``shift``: by how much the venue's clock was wrong, ns.
-        """
+        """``depth``: levels that are compared; ``promised``: only those for which the book's verification stands."""
         self.verdict = Verdict()
-        self.shift = shift
         self._truths, self._depth, self._promised = truths, depth, promised
         self._mirrors: dict[InstrumentId, _Mirror] = {}
         self._ids: dict[InstrumentId, set[int]] = {}
@@ -128,30 +129,60 @@ class Referee:
             self._say(f"{id}: trade {it} is not {match}")
 
     def _book(self, it: BookDelta | BookSnapshot, book: BookSync) -> None:
-        id = book.id
-        truth = self._truths[id]
-        by_time = id.venue in BY_TIME
-        time = it.exchange_time - self.shift(it)
-        mirror = self._mirrors.get(id)
-        if mirror is None or (not by_time and mirror.sequence > it.sequence):
-            started = truth.book_at_time(time + MICROSECOND - 1) if by_time else truth.book_at(it.sequence)
-            if started is None:
-                return
-            mirror = self._mirrors[id] = _Mirror(truth, started.sequence)
-        mirror.move(None if by_time else it.sequence, time)
-        self.verdict.books += 1
         depth = SUMMED if self._promised and book.verification.startswith("checksum") else self._depth
         bids, asks = book.book.bids(depth), book.book.asks(depth)
-        listing = truth.listing
-        true_bids = _scaled(nlargest(len(bids), mirror.bids), mirror.bids, listing.tick, listing.lot)
-        true_asks = _scaled(nsmallest(len(asks), mirror.asks), mirror.asks, listing.tick, listing.lot)
-        if bids != true_bids or asks != true_asks:
+        find = self._by_time if it.venue in BY_TIME else self._by_sequence
+        equal = find(it, self._truths[book.id], bids, asks)
+        if equal is None:
+            return
+        self.verdict.books += 1
+        if not equal:
             self.verdict.wrong += 1
-            self._say(f"{id}: the book at {it.sequence} differs from the truth at {mirror.sequence}")
+            self._say(f"{book.id}: the book at {it.sequence} differs from the truth")
+
+    def _by_sequence(
+        self, it: BookDelta | BookSnapshot, truth: Truth, bids: list[Level], asks: list[Level],
+    ) -> bool | None:
+        """None: too long ago to say."""
+        id = InstrumentId(it.venue, it.symbol)
+        mirror = self._mirrors.get(id)
+        if mirror is None or mirror.sequence > it.sequence:
+            known = truth.book_at(it.sequence)
+            if known is None:
+                return None
+            mirror = self._mirrors[id] = _Mirror(truth, known)
+        mirror.move(lambda change: change.sequence <= it.sequence)
+        return mirror.equals(bids, asks)
+
+    def _by_time(
+        self, it: BookDelta | BookSnapshot, truth: Truth, bids: list[Level], asks: list[Level],
+    ) -> bool | None:
+        """At the venue's time; where the venue's clock is wrong, at any time after the book before it."""
+        id, time = InstrumentId(it.venue, it.symbol), it.exchange_time // MICROSECOND
+        mirror = self._mirrors.get(id)
+        before = truth.book_at(mirror.sequence) if mirror is not None else _long_before(truth, it.exchange_time)
+        if before is None:
+            return None
+        mirror = self._mirrors[id] = mirror or _Mirror(truth, before)
+        mirror.move(lambda change: change.time // MICROSECOND <= time)
+        if mirror.equals(bids, asks):
+            return True
+        mirror = self._mirrors[id] = _Mirror(truth, before)
+        for moment in sorted({change.time for change in truth.changes_since(before.sequence)}):
+            mirror.move(lambda change, moment=moment: change.time <= moment)  # type: ignore[misc]
+            if mirror.equals(bids, asks):
+                return True
+        self._mirrors[id] = _Mirror(truth, before)
+        return False
 
     def _say(self, finding: str) -> None:
         if len(self.verdict.findings) < MAX_FINDINGS:
             self.verdict.findings.append(finding)
+
+
+def _long_before(truth: Truth, time: int) -> Book | None:
+    """As early as is known, within what a clock may be wrong."""
+    return next((book for back in SKEWS_NS if (book := truth.book_at_time(time - back)) is not None), None)
 
 
 def _scaled(prices: list[int], sizes: Mapping[int, int], tick: Decimal, lot: Decimal) -> list[Level]:

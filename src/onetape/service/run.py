@@ -67,13 +67,13 @@ async def collect(
     async with AsyncExitStack() as stack:
         tasks: list[asyncio.Task[None]] = []
         if simulated is not None:
-            server = await _serve(simulated, stack)
-            chosen = [_redirect(it, server) for it in chosen if it.venue in simulated.venues]
+            server = await serve(simulated, stack)
+            chosen = [redirect(it, server) for it in chosen if it.venue in simulated.venues]
             tasks.append(asyncio.create_task(_ends(server.wait, stop)))
             if simulated.compare:
                 referee = Referee(server.simulator.truths, promised=bool(simulated.plan.faults))
         collector = Collector(
-            chosen, policy=_policy(settings), store=store, recording=record, publish=hear, log=log,
+            chosen, policy=policy_of(settings), store=store, recording=record, publish=hear, log=log,
             seed=int.from_bytes(os.urandom(4)),
         )
         if duration is not None:
@@ -103,7 +103,7 @@ async def _ends(work: Callable[[], Coroutine[object, object, None]], stop: async
         stop.set()
 
 
-async def _serve(simulated: Simulated, stack: AsyncExitStack) -> Server:
+async def serve(simulated: Simulated, stack: AsyncExitStack) -> Server:
     simulator = Simulator(
         simulated.seed, simulated.venues, start=simulated.start, plan=simulated.plan,
     )
@@ -112,7 +112,7 @@ async def _serve(simulated: Simulated, stack: AsyncExitStack) -> Server:
     return await stack.enter_async_context(Server(simulator))
 
 
-def _redirect(choice: Choice, server: Server) -> Choice:
+def redirect(choice: Choice, server: Server) -> Choice:
     """To the simulator; the path of the venue's own address stays."""
     return structs.replace(
         choice, rest=(server.rest_url(choice.venue),), proxy=None, local_address=None,
@@ -128,11 +128,14 @@ async def _watch(collector: Collector, source: str, store: Path | None, view: Vi
         await asyncio.sleep(STATUS_S)
         now = statuses.status_of(collector, source, store)
         if store is not None:
-            statuses.write(now, store)
+            try:
+                statuses.write(now, store)
+            except OSError:  # the disk may be full: what has to be kept says so itself
+                collector.meter.counters["", "status not written"] += 1
         view(now)
 
 
-def _policy(settings: Settings) -> Policy:
+def policy_of(settings: Settings) -> Policy:
     candles, keep = settings.candles, settings.keep
     return Policy(
         intervals=candles.intervals, carry_empty=candles.carry_empty, lateness_ns=round(candles.lateness * SECOND),

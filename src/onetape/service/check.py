@@ -1,0 +1,400 @@
+"""The doctor: follows what a run would do from its settings to a stored row, and says where it ends."""
+import asyncio
+import platform
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
+from enum import StrEnum
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import MappingProxyType
+from urllib.parse import urlsplit
+
+from msgspec import Struct, structs
+
+from onetape import venues
+from onetape.clock import MILLISECOND, SECOND
+from onetape.config import Settings
+from onetape.errors import OneTapeError, RestError, UsageError
+from onetape.feed.governor import Governor, Priority
+from onetape.feed.rest import Reply, Rest, Unanswered, client
+from onetape.model import (
+    BookDelta,
+    BookSnapshot,
+    Candle,
+    ConnectionState,
+    Event,
+    FeedError,
+    Instrument,
+    Lifecycle,
+    Quote,
+    Request,
+    Ticker,
+    Trade,
+)
+from onetape.nearest import nearest
+from onetape.service.choice import Choice, choices, tradable, unknown_pair
+from onetape.service.collector import Collector
+from onetape.service.run import Simulated, policy_of, redirect, serve
+from onetape.service.status import read, running
+from onetape.storage.lake import Lake
+from onetape.venues.base import UNREADABLE
+
+DNS_S = 5.0
+REST_S = 15.0
+DATA_S = 15.0
+ROW_S = 5.0  # from the first data to a row of it
+LOOK_S = 0.05
+SKEW_NS = SECOND  # of the clocks: more makes times and latencies wrong
+LITTLE_BYTES = 2 * 2**30
+TOO_LITTLE_BYTES = 100 * 2**20
+TABLES = ("trades", "quotes", "book_snapshots", "candles")
+
+DATA: Mapping[type[Event], str] = MappingProxyType({
+    Trade: "trades", BookDelta: "book deltas", BookSnapshot: "book snapshots", Quote: "quotes", Ticker: "tickers",
+    Candle: "candles",
+})
+
+
+class Grade(StrEnum):
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "FAILED"
+
+
+class Finding(Struct, frozen=True):
+    """Of one check."""
+
+    grade: Grade
+    venue: str
+    """Empty: of the whole."""
+    check: str
+    says: str
+    """A figure or a reason."""
+    todo: str = ""
+    """What would help, where something is amiss."""
+
+
+class Failed(Exception):  # ends the checks of one venue, never seen outside
+    """What follows has no sense any more."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(finding.says)
+        self.finding = finding
+
+
+Tell = Callable[[Finding], None]
+
+
+async def check(settings: Settings, simulated: Simulated | None, tell: Tell) -> None:
+    """Every finding goes to ``tell``, those of a venue in their order; the venues side by side."""
+    try:
+        chosen = choices(settings)
+    except UsageError as error:
+        for finding in of_settings(error):
+            tell(finding)
+        chosen = []
+    else:
+        if simulated is not None:
+            chosen = [it for it in chosen if it.venue in simulated.venues]
+        names = ", ".join(it.venue for it in chosen) + (", all simulated" if simulated is not None else "")
+        tell(Finding(Grade.OK, "", "settings", f"{len(settings.pairs)} pairs at {names}"))
+    for finding in (*_of_store(settings.store), _of_loop(), _of_kernel()):
+        tell(finding)
+    listed: dict[str, Sequence[Instrument]] = {}
+    async with AsyncExitStack() as stack:
+        if simulated is not None and chosen:
+            server = await serve(simulated, stack)
+            moving = asyncio.create_task(server.wait())
+            stack.callback(moving.cancel)
+            chosen = [redirect(it, server) for it in chosen]
+        await asyncio.gather(*(_of_venue(it, settings, tell, listed) for it in chosen))
+    for finding in _of_pairs(chosen, listed):
+        tell(finding)
+
+
+# --- this machine ---------------------------------------------------------------------------------------------------
+
+
+def of_settings(error: UsageError) -> list[Finding]:
+    """A line each, but for the one above them, which only counts them."""
+    first, *rest = str(error).splitlines()
+    return [
+        Finding(Grade.FAILED, "", "settings", it.strip(), "mend it; onetape config show says what is in force")
+        for it in rest or [first]
+    ]
+
+
+def _of_store(store: Path) -> Iterator[Finding]:
+    there = next((it for it in (store.absolute(), *store.absolute().parents) if it.exists()), Path("/"))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        todo = "choose another folder with --store or `store`, or give yourself the right to write there"
+        yield Finding(Grade.FAILED, "", "store", f"cannot write in {there}: {error.strerror}", todo)
+        return
+    free = shutil.disk_usage(there).free
+    grade = Grade.FAILED if free < TOO_LITTLE_BYTES else Grade.WARNING if free < LITTLE_BYTES else Grade.OK
+    todo = "" if grade is Grade.OK else "make room, or choose a folder on another disk"
+    yield Finding(grade, "", "store", f"{store} can be written; {free / 2**30:,.1f} GiB free", todo)
+    with suppress(UsageError):
+        status = read(store)
+        if running(status, time.time_ns()):
+            says = f"{store} is in use by pid {status.pid}: a second run on it would be refused"
+            yield Finding(Grade.OK, "", "store", says)
+
+
+def _of_loop() -> Finding:
+    loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+    python = f"Python {platform.python_version()}"
+    if loop == "uvloop" or sys.platform == "win32":
+        with suppress(PackageNotFoundError):
+            loop = f"{loop} {version(loop)}"
+        return Finding(Grade.OK, "", "event loop", f"{loop}, {python}")
+    return Finding(Grade.WARNING, "", "event loop", f"{loop}, {python}: slower", "install uvloop")
+
+
+def _of_kernel() -> Finding:
+    return Finding(Grade.OK, "", "book kernel", "pure Python")
+
+
+# --- one venue ------------------------------------------------------------------------------------------------------
+
+
+async def _of_venue(choice: Choice, settings: Settings, tell: Tell, listed: dict[str, Sequence[Instrument]]) -> None:
+    """From its name to a stored row, as far as that goes."""
+    try:
+        tell(await _resolve(choice))
+        instruments = await _ask(choice, tell)
+        listed[choice.venue] = instruments
+        pair = _one_pair(choice, instruments)
+        await _Probe(structs.replace(choice, pairs=(pair,)), settings, tell).run()
+    except Failed as error:
+        tell(error.finding)
+    except OneTapeError as error:
+        tell(Finding(Grade.FAILED, choice.venue, "run", str(error)))
+
+
+async def _resolve(choice: Choice) -> Finding:
+    """Raises Failed: none of the hosts for REST, or of those for a WebSocket, has an address."""
+    groups = [(choice.proxy,)] if choice.proxy else [choice.rest, *choice.websocket.values()]  # one of each is needed
+    hosts = [[urlsplit(url).hostname or url for url in urls] for urls in groups]
+    names = list(dict.fromkeys(it for group in hosts for it in group))
+    problems = dict(zip(names, await asyncio.gather(*(_look_up(it) for it in names)), strict=True))
+    whose = "the proxy " if choice.proxy else ""
+    if not any(problems.values()):
+        return Finding(Grade.OK, choice.venue, "DNS", f"{whose}{', '.join(names)}")
+    says = f"cannot resolve {whose}{', '.join(f'{host} ({why})' for host, why in problems.items() if why)}"
+    if any(all(problems[it] for it in group) for group in hosts):
+        todo = "is this machine online? see its resolver, a proxy, or try --sim"
+        raise Failed(Finding(Grade.FAILED, choice.venue, "DNS", says, todo))
+    return Finding(Grade.WARNING, choice.venue, "DNS", says, "the others are tried instead")
+
+
+async def _look_up(host: str) -> str:
+    """Why a name has no address; empty if it has. In a thread that nobody waits for: a resolver may take minutes."""
+    loop = asyncio.get_running_loop()
+    answer: asyncio.Future[str] = loop.create_future()
+
+    def give(why: str) -> None:
+        if not answer.done():
+            answer.set_result(why)
+
+    def ask() -> None:
+        try:
+            socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+            why = ""
+        except OSError as error:
+            why = error.strerror or str(error)
+        except UnicodeError:
+            why = "not a name"
+        with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(give, why)
+
+    threading.Thread(target=ask, daemon=True).start()
+    try:
+        async with asyncio.timeout(DNS_S):
+            return await answer
+    except TimeoutError:
+        return f"no answer within {DNS_S:g} s"
+
+
+async def _ask(choice: Choice, tell: Tell) -> Sequence[Instrument]:
+    """The venue's clock and its instruments. Raises Failed."""
+    clock, todo = time.time_ns, "see the proxy, a firewall, or the venue's status page"
+    async with client(choice.proxy, choice.local_address) as http:
+        rest = Rest(http, venues.create(choice.venue), choice.rest, Governor(choice.spec.budget), clock=clock)
+        asking = asyncio.create_task(rest.run())
+        try:
+            async with asyncio.timeout(REST_S):
+                tell(await _clock(choice, rest))
+                return await _instruments(choice, rest)
+        except TimeoutError:
+            why = f"no answer within {REST_S:g} s"
+        except (Unanswered, RestError) as error:
+            why = str(error)
+        except UNREADABLE as error:
+            why = f"an unreadable answer: {error}"[:200]
+        finally:
+            asking.cancel()
+    raise Failed(Finding(Grade.FAILED, choice.venue, "REST", why, todo))
+
+
+async def _fetch(choice: Choice, rest: Rest, request: Request) -> Reply:
+    """Each address once. Raises Unanswered, RestError."""
+    for left in reversed(range(len(choice.rest))):
+        try:
+            reply = await rest.fetch(request, Priority.DISCOVERY)
+        except Unanswered:
+            if not left:
+                raise
+        else:
+            venues.create(choice.venue).check(reply.status, reply.headers, reply.body)
+            return reply
+    raise AssertionError
+
+
+async def _clock(choice: Choice, rest: Rest) -> Finding:
+    venue = venues.create(choice.venue)
+    reply = await _fetch(choice, rest, venue.time_request())
+    theirs, took = venue.parse_time(reply.body), reply.received_at - reply.sent_at
+    offset = theirs - (reply.sent_at + reply.received_at) // 2
+    says = f"answers in {took / MILLISECOND:,.0f} ms; "
+    whole = theirs % SECOND == 0  # a clock that tells seconds alone is behind by half of one
+    if whole:
+        offset += SECOND // 2
+        says += f"its clock, by whole seconds, is {offset / SECOND:+.1f} s from ours"
+    else:
+        says += f"its clock is {offset / MILLISECOND:+,.0f} ms from ours"
+    if abs(offset) <= SKEW_NS + took // 2 + SECOND // 2 * whole:
+        return Finding(Grade.OK, choice.venue, "REST", says)
+    return Finding(Grade.WARNING, choice.venue, "REST", says, "set this machine's clock (NTP): latencies are wrong")
+
+
+async def _instruments(choice: Choice, rest: Rest) -> Sequence[Instrument]:
+    venue, found = venues.create(choice.venue), list[Instrument]()
+    requests = venue.instrument_requests()
+    while requests:
+        reply = await _fetch(choice, rest, requests.pop(0))
+        page, following = venue.parse_instruments(reply.body)
+        found += page
+        requests += [following] if following is not None else []
+    return tradable(found)
+
+
+def _one_pair(choice: Choice, instruments: Sequence[Instrument]) -> str:
+    """The first one that the venue has. Raises Failed."""
+    there = {it.pair for it in instruments if it.pair}
+    pair = next((it for it in choice.pairs if it in there), None)
+    if pair is None:
+        says = f"has none of {', '.join(choice.pairs[:9])}: it lists {len(there):,} pairs"
+        raise Failed(Finding(Grade.FAILED, choice.venue, "pairs", says, nearest(choice.pairs[0], there)))
+    return pair
+
+
+class _Probe:
+    """Collects one pair of one venue into a store that is removed afterwards."""
+
+    def __init__(self, choice: Choice, settings: Settings, tell: Tell) -> None:
+        self._choice, self._settings, self._tell = choice, settings, tell
+        self._stop = asyncio.Event()
+        self._began = self._opened = self._came = 0.0
+        self._kinds: Counter[str] = Counter()
+        self._reason = ""
+        self._silent: list[str] = []  # lines that are not active in the end
+
+    async def run(self) -> None:
+        """Raises OneTapeError."""
+        with tempfile.TemporaryDirectory(prefix="onetape-check-") as name:
+            store, self._began = Path(name), time.monotonic()
+            collector = Collector([self._choice], policy=policy_of(self._settings), store=store, log=self._hear)
+            watching = asyncio.create_task(self._watch(collector))
+            try:
+                await collector.run(self._stop)
+            finally:
+                watching.cancel()
+            self._tell_lines(collector)
+            if self._came:
+                self._tell(self._of_rows(store))
+
+    def _hear(self, it: Event) -> None:
+        match it:
+            case ConnectionState(state=Lifecycle.CONNECTED):
+                self._opened = self._opened or time.monotonic()
+            case ConnectionState() | FeedError() if it.reason:
+                self._reason = it.reason
+            case _ if type(it) in DATA:
+                self._came = self._came or time.monotonic()
+                self._kinds[DATA[type(it)]] += 1
+
+    async def _watch(self, collector: Collector) -> None:
+        """Until every line is active and a row is kept, or it has been long enough."""
+        end = self._began + DATA_S
+        while time.monotonic() < end:
+            await asyncio.sleep(LOOK_S)
+            lines = collector.door.lines.values()
+            kept = collector.keeper is not None and any(collector.keeper.journal.counters[it] for it in TABLES)
+            if lines and all(it.state is Lifecycle.ACTIVE for it in lines) and kept:
+                break
+            if self._came:
+                end = max(end, self._came + ROW_S)
+        self._silent = [it.name for it in collector.door.lines.values() if it.state is not Lifecycle.ACTIVE]
+        self._stop.set()
+
+    def _tell_lines(self, collector: Collector) -> None:
+        venue, pair, why = self._choice.venue, self._choice.pairs[0], self._reason
+        if not self._opened:
+            says = why or collector.reasons.get(venue, "") or f"not open within {DATA_S:g} s"
+            todo = "see the proxy, a firewall, or the venue's status page"
+            self._tell(Finding(Grade.FAILED, venue, "WebSocket", says, todo))
+            return
+        sockets = len(collector.door.lines)
+        opened = f"open after {self._opened - self._began:.1f} s" + (f", {sockets} sockets" if sockets > 1 else "")
+        self._tell(Finding(Grade.OK, venue, "WebSocket", opened))
+        if not self._came:
+            says = f"nothing of {pair} within {DATA_S:g} s" + (f": {why}" if why else "")
+            self._tell(Finding(Grade.FAILED, venue, "data", says, "is the pair traded? see the venue's status page"))
+            return
+        kinds = ", ".join(f"{count} {name}" for name, count in self._kinds.items())
+        says = f"{pair} after {self._came - self._began:.1f} s: {kinds}"
+        if self._silent:
+            says += f"; but nothing yet on {', '.join(self._silent)}" + (f": {why}" if why else "")
+        self._tell(Finding(
+            Grade.WARNING if self._silent else Grade.OK, venue, "data", says,
+            "a quiet pair needs longer" if self._silent else "",
+        ))
+
+    def _of_rows(self, store: Path) -> Finding:
+        """As another process would read them."""
+        with Lake(store) as lake:
+            rows = {table: lake.count(table) for table in TABLES}
+        kept = ", ".join(f"{count} {table.replace('_', ' ')}" for table, count in rows.items() if count)
+        if kept:
+            return Finding(Grade.OK, self._choice.venue, "stored", kept)
+        todo = f"of {', '.join(self._choice.channels)} none may be kept: choose trades, book or quotes"
+        return Finding(Grade.FAILED, self._choice.venue, "stored", "no row came into the store", todo)
+
+
+def _of_pairs(chosen: Iterable[Choice], listed: Mapping[str, Sequence[Instrument]]) -> Iterator[Finding]:
+    """Of those that a run would refuse: that are at none of the venues, or not at the one that they are chosen for."""
+    everything = [it for instruments in listed.values() for it in instruments]
+    missing: list[set[str]] = []  # of the pairs for all, by venue that has to do with them
+    for choice in chosen:
+        there = {it.pair for it in listed.get(choice.venue, ())}
+        lacking = [it for it in choice.pairs if it not in there] if choice.venue in listed else []
+        if not choice.own_pairs:
+            missing.append(set(lacking))
+            continue
+        for pair in lacking:
+            says = unknown_pair(pair, [choice.venue], listed[choice.venue])
+            yield Finding(Grade.FAILED, choice.venue, "pairs", says, "mend the pairs of this venue")
+    for pair in sorted(set[str].intersection(*missing)) if missing else ():
+        says = unknown_pair(pair, list(listed), everything)
+        yield Finding(Grade.FAILED, "", "pairs", says, "mend the pairs in the settings")
