@@ -33,6 +33,7 @@ bench: $(VENV)/.test  ## speeds, by stage
 	$(BIN)/python bench/stages.py
 	$(BIN)/python bench/storage.py
 	$(BIN)/python bench/compaction.py
+	$(BIN)/python bench/live.py
 
 lock:  ## pins what pyproject.toml allows (needs uv)
 	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --quiet \
