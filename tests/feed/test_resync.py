@@ -90,13 +90,13 @@ def test_by_rest_it_never_gives_the_connection_up():
     assert {step for _, step in steps} == {Step.FETCH}
 
 
-def test_waits_double_up_to_a_minute():
+def test_waits_double_up_to_half_a_minute():
     resync = Resync(REST)
     resync.need(0)
     resync.answered(0)
     times = [0, *(at for at, _ in in_vain(resync, 900 * SECOND))]
     waits = [later - earlier for earlier, later in pairwise(times)]
-    assert [it // SECOND for it in waits[:5]] == [5, 10, 20, 40, 60]
+    assert [it // SECOND for it in waits[:5]] == [5, 10, 20, 30, 30]
     assert set(waits[4:]) == {LONGEST_WAIT_NS}
 
 

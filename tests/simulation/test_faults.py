@@ -59,8 +59,6 @@ def plan_of(case, venue):
 def test_a_fault(case, venue):
     plan = plan_of(case, venue)
     lab = Lab(plan, venue=venue, settings=SETTINGS, pace=0.7, promised=True)
-    skew = next((it.seconds for it in plan.faults if it.kind is FaultKind.CLOCK_SKEW), 0.0)
-    lab.referee.shift = lambda it: round(skew * SECOND) if abs(it.exchange_time - it.received_time) > SECOND else 0
     lab.start()
     if case != "dns at the start":
         lab.play(AT - 1)

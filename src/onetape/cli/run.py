@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from onetape.service.status import Status
 
 SIM_STORE = Path("data/sim")
+SWITCH_S = 0.0005  # the thread that commits holds the interpreter no longer: a frame waits for it at most so long
 LINES_NS = 5 * SECOND  # between two lines where there is no terminal
 
 Sim = Annotated[bool, typer.Option("--sim/--live", help="The built-in simulator, no network needed; or the exchanges.")]
@@ -143,6 +144,7 @@ def _run(
     from onetape.service.log import configure
     from onetape.storage.schema import TABLES
 
+    sys.setswitchinterval(SWITCH_S)
     console = Console()
     configure(settings.log if not console.is_terminal or json else settings.log.model_copy(update={"level": "error"}))
     outcome = uvloop.run(_until_asked(settings, simulated, store, record, duration, None if json else console))

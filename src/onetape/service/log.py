@@ -93,8 +93,9 @@ class EventLog:
                 )
             case FeedError():
                 what = "quarantined" if it.quarantined else "refused"
+                write = self._log.warning if it.quarantined or it.permanent else self._log.info
                 self._tell(
-                    self._log.warning, what, it.venue, it.symbol, it.available_at, channel=str(it.channel),
+                    write, what, it.venue, it.symbol, it.available_at, channel=str(it.channel),
                     reason=it.reason, permanent=it.permanent,
                 )
                 self._log.debug("frame", venue=it.venue, text=it.text)
