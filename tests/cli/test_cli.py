@@ -398,7 +398,8 @@ def test_version():
 
 @pytest.mark.parametrize("arguments", [
     ["frobnicate"], ["replay"], ["replay", "--frobnicate"], ["replay", "x", "--summary", "xml"], ["venues", "more"],
-    ["run", "--duration", "fast"], ["run", "--duration", "0"], ["run", "--duration", "-1"], ["run", "--duration", "nan"],
+    ["run", "--duration", "fast"], ["run", "--duration", "0"], ["run", "--duration", "-1"],
+    ["run", "--duration", "nan"],
     ["run", "--compare"], ["run", "--faults", "3"], ["sim", "--pace", "0"], ["sim", "--venue", "nobody"],
     ["sim", "--ws-port", "-1"],
 ])
@@ -406,7 +407,7 @@ def test_wrong_usage_is_one_line(arguments):
     refusal(*arguments)
 
 
-# --- the built-in session -----------------------------------------------------------------------------------------------------------
+# --- the built-in session ---------------------------------------------------------------------------------------------
 
 
 def test_the_built_in_session_has_no_gap():
@@ -432,5 +433,6 @@ def test_a_closed_pipe_is_no_traceback(arguments, tmp_path):
             [COMMAND, *map(str, arguments)], stdout=out, stderr=subprocess.PIPE, text=True, check=False, timeout=120,
             cwd=tmp_path,
         )
-    assert done.stderr == ""
+    log = [line for line in done.stderr.splitlines() if " [info " in line or " [warning" in line]
+    assert done.stderr.splitlines() == (log if arguments[0] == "run" else [])
     assert done.returncode in (0, 1)
