@@ -22,8 +22,8 @@ MIXTURE_S = 600.0  # of faults by seed, where the run has no end of its own
 def sim(
     *,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    ws_port: Annotated[int, typer.Option(help="Of the WebSockets; 0: any that is free.")] = 0,
-    rest_port: Annotated[int, typer.Option(help="Of REST; 0: any that is free.")] = 0,
+    ws_port: Annotated[int, typer.Option(min=0, max=65_535, help="Of the WebSockets; 0: any that is free.")] = 0,
+    rest_port: Annotated[int, typer.Option(min=0, max=65_535, help="Of REST; 0: any that is free.")] = 0,
     venue: Annotated[list[str] | None, typer.Option("--venue", help="Only this venue; may be repeated.")] = None,
     seed: Annotated[int, typer.Option(help="Of the market: the same seed, the same prices.")] = 1,
     pace: Annotated[float, typer.Option(help="Of the market: 10 is ten times as busy.")] = 1.0,
