@@ -107,8 +107,10 @@ class Referee:
 
     def finish(self) -> Verdict:
         for id, ids in self._ids.items():
-            missing = set(range(min(ids), max(ids) + 1)) - ids
-            told = {it for after, before in self._gaps.get(id, ()) for it in range(int(after) + 1, int(before))} - ids
+            seen = range(min(ids), max(ids) + 1)  # a gap since the run before is no matter of this one
+            missing = set(seen) - ids
+            gaps = self._gaps.get(id, ())
+            told = {it for after, before in gaps for it in range(int(after) + 1, int(before)) if it in seen} - ids
             untold = len(missing ^ told)
             self.verdict.missing += len(missing)
             self.verdict.untold += untold
