@@ -140,7 +140,7 @@ class Pipeline:
                 self._book(event, now)
             case Quote() if not self.policy.quotes:
                 self._publish(event)
-            case Ticker():
+            case Ticker() | FeedError(quarantined=False):
                 self._publish(event)
             case FeedStatus():
                 self._status(event)
