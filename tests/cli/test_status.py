@@ -51,7 +51,7 @@ def venue(name, state=Lifecycle.ACTIVE, *, frames=100, books=(), **rest):
 def status(*venues, **rest):
     return Status(**{
         "pid": 4711, "started_at": time.time_ns() - 90 * SECOND, "at": time.time_ns(), "source": "sim", "store": "x",
-        "stopped": False, "venues": venues or (venue("kraken", books=(book("BTC-USD"),)),),
+        "stopped": False, "clock_ahead_ms": 0.0, "venues": venues or (venue("kraken", books=(book("BTC-USD"),)),),
         "stored": {"trades": 1_234, "quotes": 0, "not stored": 9},
     } | rest)
 

@@ -348,7 +348,8 @@ def test_one_bad_name_is_dropped_and_those_that_were_refused_with_it_go_on():
     assert [it.permanent for it in errors] == [False, False]  # nobody says which of the two it was
     alone = [json.loads(it.frame) for _, it in run_until(session, 7 * SECOND) if isinstance(it, Send)]
     (number,) = [it["id"] for it in alone if it["method"] == "SUBSCRIBE" and it["params"] == ["btcusdt@trade"]]
-    (error,) = session.receive((refusal % number).encode(), 8 * SECOND)
+    status, error = session.receive((refusal % number).encode(), 8 * SECOND)
+    assert (status.state, status.channel) == (TrustState.DOWN, "trades")
     assert (error.permanent, error.channel) == (True, "trades")
     assert kinds(session.receive(depth(11, 12), 9 * SECOND)) == [Fetch]
     later = [it for _, it in run_until(session, 100 * SECOND) if isinstance(it, Send)]
@@ -377,7 +378,7 @@ def test_a_gap_of_the_connection_makes_every_book_stale_and_reconnects():
 
 @pytest.mark.parametrize(("reaction", "expected"), [
     (Reaction.RETRY, [FeedError]), (Reaction.IGNORE, []), (Reaction.RECONNECT, [Reconnect]),
-    (Reaction.DROP, [FeedError]),
+    (Reaction.DROP, [TrustState.DOWN, FeedError]),
 ])
 def test_each_reaction_of_a_refusal(reaction, expected):
     session = Session(Scripted({b"no": [Refused((TRADES,), "why", reaction)]}), (TRADES,), 0, timings=QUIET)

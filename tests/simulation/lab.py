@@ -12,6 +12,7 @@ from onetape.feed.door import Door
 from onetape.feed.governor import Governor, Priority
 from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged, Started, Stopped
 from onetape.model import (
+    TAPES,
     BookDelta,
     BookSnapshot,
     Channel,
@@ -49,9 +50,10 @@ class Follower:
         self.book = OrderBook(Window(depth, resends))
         self.state = TrustState.SYNCING
         self.sequence: int | None = None
-        self.snapshots = self.deltas = 0
+        self.snapshots = self.deltas = self.heard_at = 0
 
     def add(self, it: BookSnapshot | BookDelta | FeedStatus, theirs: BookSync | None):
+        self.heard_at = it.available_at
         match it:
             case FeedStatus():
                 self.state = it.state
@@ -96,6 +98,8 @@ class Lab:
         self.events: list[Event] = []
         self.gaps: dict[tuple, GapOpened] = {}
         self.followers: dict[InstrumentId, Follower] = {}
+        self.tapes: dict[InstrumentId, TrustState] = {}  # as told
+        self.traded_at: dict[InstrumentId, int] = {}
         self.ids: dict[InstrumentId, set[int]] = {}
         self.governors = {name: Governor(venues.spec(name).budget) for name in names}
         self._names = names
@@ -154,6 +158,19 @@ class Lab:
             id = InstrumentId(it.venue, it.symbol)
             told[id] |= set(range(int(it.after) + 1, int(it.before))) - self.ids[id]
         return told
+
+    def deceived(self, patience_ns: int):
+        """Who takes a book for live of which nothing has come for so long, though it moves; a tape likewise."""
+        books = [
+            id for id, it in self.followers.items() if it.state is TrustState.LIVE
+            and self.sim.truths[id].time > it.heard_at + SECOND and self.now > it.heard_at + patience_ns
+        ]
+        tapes = [
+            id for id, state in self.tapes.items() if state is TrustState.LIVE
+            and self.sim.truths[id].last_matches(1)[0].time > self.traded_at.get(id, 0) + SECOND
+            and self.now > self.traded_at.get(id, 0) + patience_ns
+        ]
+        return books + tapes
 
     def book(self, id: InstrumentId) -> BookSync | None:
         return self.books().get(id)
@@ -215,6 +232,9 @@ class Lab:
                 self.followers[id].add(it, book)
             case Trade():
                 self.ids.setdefault(InstrumentId(it.venue, it.symbol), set()).add(int(it.id))
+                self.traded_at[InstrumentId(it.venue, it.symbol)] = it.available_at
+            case FeedStatus() if it.channel in TAPES:
+                self.tapes[InstrumentId(it.venue, it.symbol)] = it.state
             case GapOpened():
                 self.gaps[it.venue, it.symbol, it.after, it.before] = it
             case GapClosed():
@@ -332,7 +352,7 @@ class Lab:
                 self._at(self.now + 5 * SECOND, lambda: self._discover(choice))
                 return
             instruments = tradable(venue.parse_instruments(answer.body)[0])
-            setups, _ = lines(choice, instruments)
+            setups = lines(choice, instruments)
             self.enter(Started, choice.venue, lines=setups, instruments=instruments)
 
         self._request(choice.venue, request, Priority.DISCOVERY, listed)

@@ -1,11 +1,25 @@
 """Lines in the simulator: rotation without a break, states of a connection, replays of what a line went through."""
+import json
 from hashlib import sha256
 
 import pytest
 
+from onetape.clock import SECOND
+from onetape.feed.inputs import Closed, Listed, Unlisted
 from onetape.feed.recording import VERSION, Header, RecordingWriter, open_recording
 from onetape.feed.replay import Replay
-from onetape.model import Channel, ConnectionState, Event, FeedStatus, Lifecycle, TrustState, encode
+from onetape.model import (
+    Change,
+    Channel,
+    Connect,
+    ConnectionState,
+    Event,
+    FeedStatus,
+    InstrumentChanged,
+    Lifecycle,
+    TrustState,
+    encode,
+)
 from onetape.sim.faults import Fault, FaultKind, FaultPlan
 from tests.simulation.lab import Lab
 
@@ -68,6 +82,83 @@ def test_the_circuit_opens_and_a_probe_closes_it():
     assert len(lab.attempts["kraken"]) == 5  # a probe each five minutes
 
 
+@pytest.mark.parametrize("venue", ["binance", "kraken"])
+def test_what_a_replacement_is_refused_is_told(venue):
+    """The old connection had it, the new one does not: nobody may go on thinking that all is well."""
+    symbol = {"binance": "BTCUSDT", "kraken": "BTC/USDT"}[venue]
+    plan = FaultPlan(faults=(Fault(kind=FaultKind.REFUSE_SYMBOL, at=8.0, lasts=1000.0, symbol=symbol),))
+    lab = Lab(plan, venue=venue, settings={**PAIRS, "timings": {"rotate_after": 12.0}})
+    lab.start()
+    for second in range(10, 150):
+        lab.play(second)
+        assert not lab.deceived(20 * SECOND)
+    lab.stop()
+    assert lab.missing() == lab.told_missing()
+
+
+@pytest.mark.parametrize("venue", ["binance", "kraken"])
+def test_trades_that_are_silent_from_the_start_are_asked_for_again(venue):
+    symbol = {"binance": "BTCUSDT", "kraken": "BTC/USDT"}[venue]
+    plan = FaultPlan(faults=(Fault(kind=FaultKind.SILENT, at=0.0, lasts=300.0, symbol=symbol, channel="trades"),))
+    lab = Lab(plan, venue=venue, settings=PAIRS)
+    lab.start()
+    lab.play(250)
+    (line,) = lab.door.lines.values()
+    assert lab.door.sessions[line.leader].counters["subscription silent"] >= 1
+    assert lab.tapes.get((venue, symbol)) is not TrustState.LIVE
+
+
+def test_failover_stays_where_data_flows_and_rotates_there():
+    """The first address is dead; the second one is good."""
+    tried = []
+
+    class Two(Lab):
+        def _connect(self, name):
+            tried.append(self.address % 2)
+            if self.address % 2 == 0:
+                self.enter(Closed, name, reason="nobody listens")
+            else:
+                super()._connect(name)
+
+        def _obey(self, outcomes):
+            for _, it in outcomes:
+                if isinstance(it, Connect):
+                    self.address = it.address
+            super()._obey(outcomes)
+
+    lab = Two(venue="kraken", settings={**PAIRS, "timings": {"rotate_after": 20.0}})
+    lab.start()
+    lab.play(100)
+    assert lab.healthy
+    assert tried[:2] == [0, 1]
+    assert set(tried[1:]) == {1}
+    assert len(tried) >= 5
+
+
+def test_a_new_list_of_instruments_is_told_and_learnt():
+    """Listed, delisted, and a tick that changes: the book with its checksums begins anew."""
+    lab = Lab(venue="kraken", settings=PAIRS)
+    lab.start()
+    lab.play(8)
+    body = lab.sim.request("kraken", "GET", "/0/public/AssetPairs", lab.now).body
+    rows = json.loads(body)
+    row = next(row for row in rows["result"].values() if row["wsname"] == "XBT/USDT")
+    row["tick_size"] = "0.5"
+    gone = next(name for name, row in rows["result"].items() if row["wsname"].startswith("XDG"))
+    del rows["result"][gone]
+    lab.enter(Listed, "kraken", pages=(json.dumps(rows).encode(),))
+    changed = {(it.instrument.pair, it.change) for it in lab.events if isinstance(it, InstrumentChanged)}
+    assert ("BTC-USDT", Change.UPDATED) in changed
+    assert ("DOGE-USD", Change.DELISTED) in changed
+    assert lab.books()["kraken", "BTC/USDT"].state is TrustState.STALE
+    lab.enter(Listed, "kraken", pages=(b"no list at all",))
+    assert lab.door.directories["kraken"].failures == 1
+    lab.play(20)
+    assert lab.healthy
+    lab.enter(Unlisted, "kraken", reason="nobody answers")
+    assert lab.events[-1].reason == "nobody answers"
+
+
 def test_a_refused_symbol_does_not_silence_the_others():
     plan = FaultPlan(faults=(Fault(kind=FaultKind.REFUSE_SYMBOL, at=0.0, lasts=1000.0, symbol="BTC/USDT"),))
     lab = Lab(plan, venue="kraken", settings=PAIRS)
@@ -77,7 +168,7 @@ def test_a_refused_symbol_does_not_silence_the_others():
     assert books.pop("ETH/USDT") is TrustState.LIVE
     assert books.get("BTC/USDT") is not TrustState.LIVE
     downs = [it for it in lab.events if isinstance(it, FeedStatus) and it.state is TrustState.DOWN]
-    assert {(it.symbol, it.channel) for it in downs} == {("BTC/USDT", Channel.BOOK)}
+    assert {(it.symbol, it.channel) for it in downs} == {("BTC/USDT", Channel.BOOK), ("BTC/USDT", Channel.TRADES)}
     assert len(lab.attempts["kraken"]) == 1
 
 

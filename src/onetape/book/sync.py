@@ -56,7 +56,8 @@ class BookSync:
         self._rules, self._checksum = rules, checksum
         self._following = False
         self._here = 0
-        self._time = 0  # exchange time of what came last into the book
+        self.time = 0
+        """Exchange time of what came last into the book, ns."""
         self._cut_at = 0
         self._last_after: int | None = None
         self._joining = False  # at a REST snapshot, before the first delta, the one that reaches over it
@@ -112,7 +113,7 @@ class BookSync:
         bids, asks = self.book.bids(depth), self.book.asks(depth)
         edges = [len(side) for side, known in zip((bids, asks), self.book.known, strict=True) if known is not None]
         return BookSnapshot(
-            venue=self.id.venue, symbol=self.id.symbol, exchange_time=self._time, received_time=now, available_at=now,
+            venue=self.id.venue, symbol=self.id.symbol, exchange_time=self.time, received_time=now, available_at=now,
             sequence=self._here, bids=Levels.of(bids), asks=Levels.of(asks),
             depth=depth or min(edges, default=self._cut_at),
             verification=self.verification,
@@ -191,7 +192,7 @@ class BookSync:
         self.book.replace(snapshot.bids, snapshot.asks, snapshot.depth)
         self._pending, self._snapshot, self._asked = deque(), None, False
         self._here, self._last_after, self._joining = snapshot.sequence, None, waiting is not None
-        self._time, self._cut_at = snapshot.exchange_time, snapshot.depth
+        self.time, self._cut_at = snapshot.exchange_time, snapshot.depth
         self.verification = snapshot.verification
         self._whole_each_time = snapshot.verification == "none" and not self._rules.counted
         bids, asks = self.book.held
@@ -232,7 +233,7 @@ class BookSync:
                 self.ignored += 1
                 return []
         self.book.apply(delta.bids, delta.asks)
-        self._here, self._last_after, self._joining, self._time = sequence, after, False, delta.exchange_time
+        self._here, self._last_after, self._joining, self.time = sequence, after, False, delta.exchange_time
         self.applied += 1
         if not self._sum_holds(delta.checksum):
             return self._break(f"the checksum does not hold after {sequence}", now)

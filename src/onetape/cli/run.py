@@ -179,14 +179,22 @@ async def _until_asked(
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     deadline = Deadline(settings.stop_within)
 
+    asked = 0
+
     def ask() -> None:
-        if stop.is_set():
+        nonlocal asked
+        asked += 1
+        if asked > 1:
             deadline.give_up()
-        deadline.start()
         stop.set()
+
+    async def limit() -> None:  # whatever it was that asked to stop
+        await stop.wait()
+        deadline.start()
 
     for it in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(it, ask)
+    limiting = asyncio.create_task(limit())
     with ExitStack() as stack:
         try:
             return await collect(
@@ -194,6 +202,7 @@ async def _until_asked(
                 view=_view(console, stack), log=EventLog().add,
             )
         finally:
+            limiting.cancel()
             deadline.stop()
 
 

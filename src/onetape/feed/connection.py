@@ -40,11 +40,12 @@ class Waker(Protocol):
 class _Link:
     """A socket, or the attempt at one, and what waits to be sent on it."""
 
-    __slots__ = ("free_at", "gap", "sending", "socket", "task", "unsent")
+    __slots__ = ("fetches", "free_at", "gap", "sending", "socket", "task", "unsent")
 
     def __init__(self, limits: Limits) -> None:
         self.socket: Socket | None = None
         self.task: asyncio.Task[None] | None = None
+        self.fetches: set[asyncio.Task[None]] = set()  # for it alone: they end with it
         self.unsent: deque[bytes] = deque()
         self.sending: asyncio.TimerHandle | None = None
         self.gap = 1 / limits.sends_per_second
@@ -103,7 +104,10 @@ class Network:
                 case Send():
                     self._send(name, it.frame)
                 case Fetch():
-                    self._start(self._fetch(name, it))
+                    if (link := self._links.get(name)) is not None:
+                        task = self._start(self._fetch(name, it))
+                        link.fetches.add(task)
+                        task.add_done_callback(link.fetches.discard)
                 case Connect():
                     link = self._links[name] = _Link(self._access(name).spec.limits)
                     link.task = self._start(self._connect(name, it, link))
@@ -158,7 +162,7 @@ class Network:
                 max_bytes=access.spec.limits.receive_bytes, clock=self._clock,
             )
         except Unreached as error:
-            if self._links.get(name) is link:
+            if link.socket is None and self._links.get(name) is link:  # else it stood before the time was over
                 del self._links[name]
                 self.enter(
                     Closed, name, reason=error.reason, status=error.status, retry_after_ns=error.retry_after_ns
@@ -265,6 +269,8 @@ class Network:
 
 
 def _quiet(link: _Link) -> None:
+    for task in list(link.fetches):
+        task.cancel()
     if link.sending is not None:
         link.sending.cancel()
     link.unsent.clear()

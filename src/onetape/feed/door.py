@@ -172,8 +172,8 @@ class Door:
         out: list[Outcome] = []
         for change in self.directories[it.connection].receive(it.pages, it.time):
             out.append((it.connection, change))
-            for name, session in self.sessions.items():
-                if session.venue.spec.name == it.connection:
+            for name, session in list(self.sessions.items()):  # one may end by it
+                if session.venue.spec.name == it.connection and name in self.sessions:
                     out += self._relay(name, session.learn(change.instrument, it.time), it.time)
         return out
 

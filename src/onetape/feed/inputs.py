@@ -70,6 +70,8 @@ class Setup(Struct, frozen=True):
     timings: Timings | None = None
     """None: the venue's own."""
     patience: Patience = Patience()
+    addresses: int = 1
+    """How many can be tried in turn."""
 
 
 class Started(_Input, frozen=True):
@@ -77,7 +79,7 @@ class Started(_Input, frozen=True):
 
     lines: dict[str, Setup]
     instruments: tuple[Instrument, ...] = ()
-    """Of the symbols that are wanted."""
+    """All that the venue lists."""
 
 
 class Unlisted(_Input, frozen=True, gc=False):

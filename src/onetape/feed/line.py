@@ -3,7 +3,7 @@ from collections import Counter
 from collections.abc import Callable, MutableMapping, Sequence
 from zlib import crc32
 
-from onetape.clock import HOUR, MINUTE, SECOND
+from onetape.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from onetape.feed.inputs import Closed, Setup
 from onetape.feed.pace import Pace
 from onetape.feed.session import Session
@@ -13,6 +13,7 @@ from onetape.model import (
     ConnectionState,
     Disconnect,
     Event,
+    FeedError,
     Fetch,
     Lifecycle,
     Reconnect,
@@ -30,6 +31,8 @@ RETRY_SWITCH_NS = MINUTE  # a replacement that failed is tried again so much lat
 FLOOD_NS = MINUTE  # after 1008 "too many requests": half as many would have been enough
 PERMANENT = frozenset({400, 401, 404, 410, 451})  # answers to a handshake that asking again does not change
 LONGEST_WAIT_NS = 24 * HOUR
+BEHIND_NS = 250 * MILLISECOND  # by so much the books of a replacement may be older than those that it replaces
+STEADY_NS = 30 * SECOND  # data has to flow for so long before the backoff begins afresh: some drop all who subscribe
 
 
 class Line:
@@ -53,10 +56,11 @@ class Line:
         self.frames = 0
         """Of connections that have ended."""
         self.failures = 0
-        """In a row, since data last flowed."""
+        """In a row, since data last flowed for a while."""
         self._pace, self._sessions, self._seed, self._new_session = pace, sessions, seed, new_session
         self._timings = spec.timings if setup.timings is None else setup.timings
-        self._attempts = 0
+        self._attempts = self._address = self._refusals = 0
+        self._active_since: int | None = None
         self._retry_at: int | None = None
         self._rotate_at: int | None = None
         self._switch_by: int | None = None
@@ -98,31 +102,32 @@ class Line:
         now, out = it.time, list[Outcome]()
         if it.connection not in (self.leader, self.next):
             return out  # given up before
+        if not self._flows(it.connection):
+            self._address += 1
         out += self._end(it.connection, it.reason, now, told=False)
         if it.connection == self.next:
-            self._no_replacement(it.reason, now)
+            self._no_replacement(now)
             return out
         self.leader = ""
         if self.next in self._sessions:
             return out + self._promote(it.reason, now)
-        if self.next:  # its replacement was on its way already
-            self.leader, self.next, self._switch_by = self.next, "", None
-            self._enter(Lifecycle.RECONNECTING, it.reason, now, out)
-            return out
+        if self.next:
+            return self._await_replacement(it.reason, now, out)
         permanent = it.status in PERMANENT or self.spec.close_codes.get(it.code) is Reaction.DROP
-        self._retry(it.reason, self._wait_for(it), now, out, permanent=permanent)
+        self._refusals = self._refusals + 1 if permanent else 0
+        self._retry(it.reason, self._wait_for(it), now, out, permanent=self._refusals >= self.setup.addresses)
         return out
 
     def relay(self, connection: str, said: Sequence[Event | Command], now: int) -> list[Outcome]:
         """What a session said, as far as it is to be passed on; what concerns its connection is dealt with."""
-        reconnect = next((it for it in said if type(it) is Reconnect), None)
+        reconnect = next((it for it in said if type(it) is Reconnect and not it.planned), None) or next(
+            (it for it in said if type(it) is Reconnect), None)  # what cannot wait goes first
         if connection == self.leader:
             out: list[Outcome] = [(connection, it) for it in said]
             if self.state is not Lifecycle.ACTIVE and self._flows(connection):
-                self.failures = 0
                 self._enter(Lifecycle.ACTIVE, "", now, out)
         else:
-            out = [(connection, it) for it in said if isinstance(it, Send | Fetch | Trade | Skipped)]
+            out = [(connection, it) for it in said if isinstance(it, Send | Fetch | Trade | Skipped | FeedError)]
             if self._can_take_over():
                 out += self._switch(now)
         if reconnect is not None:
@@ -157,17 +162,24 @@ class Line:
         if it.planned and connection == self.leader:
             self._replace(it.reason, now, out)
             return out
+        if not self._flows(connection):
+            self._address += 1
         out += self._end(connection, it.reason, now)
         if connection == self.next:
-            self._no_replacement(it.reason, now)
+            self._no_replacement(now)
             return out
         self.leader = ""
         if self.next in self._sessions:
             return out + self._promote(it.reason, now)
         if self.next:
-            out += self._end(self.next, it.reason, now)
-            self.next, self._switch_by = "", None
+            return self._await_replacement(it.reason, now, out)
         self._retry(it.reason, 0, now, out)
+        return out
+
+    def _await_replacement(self, reason: str, now: int, out: list[Outcome]) -> list[Outcome]:
+        """The leader is gone, and its replacement was on its way already."""
+        self.leader, self.next, self._switch_by = self.next, "", None
+        self._enter(Lifecycle.RECONNECTING, reason, now, out)
         return out
 
     def _replace(self, reason: str, now: int, out: list[Outcome]) -> None:
@@ -183,8 +195,8 @@ class Line:
         self._switch_by = now + self._timings.connect_ns + SWITCH_NS
 
     def _can_take_over(self) -> bool:
-        session = self._sessions.get(self.next)
-        return session is not None and session.settled
+        new, old = self._sessions.get(self.next), self._sessions.get(self.leader)
+        return new is not None and new.settled and (old is None or not new.behind(old, BEHIND_NS))
 
     def _switch(self, now: int) -> list[Outcome]:
         """The replacement is complete: from here on its books are the ones."""
@@ -194,14 +206,17 @@ class Line:
         return out
 
     def _force_switch(self, now: int) -> list[Outcome]:
-        """It had its time: if data flows there it takes over as it is, else the old one stays as long as it lives."""
-        if self._flows(self.next):
+        """It had its time: unless it has less than the old one it takes over, else the old one stays while it lives."""
+        new, old = self._sessions.get(self.next), self._sessions.get(self.leader)
+        if new is not None and new.delivered and (old is None or new.lacking <= old.lacking):
             return self._switch(now)
-        out = self._end(self.next, "no data in time", now)
-        self._no_replacement("no data in time", now)
+        if not self._flows(self.next):
+            self._address += 1
+        out = self._end(self.next, "not complete in time", now)
+        self._no_replacement(now)
         return out
 
-    def _no_replacement(self, reason: str, now: int) -> None:
+    def _no_replacement(self, now: int) -> None:
         self.counters["rotations failed"] += 1
         self.next, self._switch_by = "", None
         self._rotate_at = now + RETRY_SWITCH_NS
@@ -211,8 +226,6 @@ class Line:
         self.leader, self.next, self._switch_by = self.next, "", None
         session = self._sessions[self.leader]
         out: list[Outcome] = [(self.leader, it) for it in session.introduce(now)]
-        if self._flows(self.leader):
-            self.failures = 0
         state = Lifecycle.ACTIVE if self._flows(self.leader) else Lifecycle.SUBSCRIBING
         self._enter(state, reason, now, out, told=True)
         self._schedule_rotation(now)
@@ -230,7 +243,7 @@ class Line:
         self._attempts += 1
         self.counters["attempts"] += 1
         name = f"{self.name}#{self._attempts}"
-        out.append((name, Connect(name, self.failures)))
+        out.append((name, Connect(name, self._address)))
         return name
 
     def _end(self, connection: str, reason: str, now: int, *, told: bool = True) -> list[Outcome]:
@@ -249,6 +262,9 @@ class Line:
 
     def _retry(self, reason: str, wait: int, now: int, out: list[Outcome], *, permanent: bool = False) -> None:
         patience = self.setup.patience
+        if self._active_since is not None and now - self._active_since >= STEADY_NS:
+            self.failures = 0
+        self._active_since = None
         self.failures += 1
         self._rotate_at = None
         chance = crc32(f"{self._seed} {self.name} {self._attempts}".encode()) / 2**32
@@ -283,8 +299,9 @@ class Line:
     ) -> None:
         if state is self.state and not told:
             return
-        self.state, self.since = state, now
-        self.reason = reason
+        if state is Lifecycle.ACTIVE and self._active_since is None:
+            self._active_since = now
+        self.state, self.since, self.reason = state, now, reason
         out.append((self.leader or self.name, ConnectionState(
             venue=self.spec.name, received_time=now, available_at=now, connection=self.name, state=state, reason=reason,
         )))

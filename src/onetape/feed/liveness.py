@@ -1,8 +1,8 @@
 """Tells silence from a quiet market, at four levels: socket, heartbeat, subscription, and channel against channel."""
 from msgspec import Struct
 
-from onetape.clock import SECOND
-from onetape.model import Channel, Subscription
+from onetape.clock import MINUTE, SECOND
+from onetape.model import TAPES, Channel, Subscription
 
 MIN_HISTORY = 20  # arrivals before a subscription's own habits count
 MIN_SILENCE_NS = 30 * SECOND
@@ -10,6 +10,9 @@ FAR_BEYOND = 5  # times the longest gap of its own history
 SIBLINGS_NS = 5 * SECOND  # some other subscription spoke within this time
 FROZEN_TRADES = 20  # trades without one change of the book...
 FROZEN_NS = 10 * SECOND  # ...over at least this time
+MUTE_NS = MINUTE  # trades that never spoke, while their book...
+MUTE_CHANGES = 200  # ...changed so often; later each time, for some instruments are hardly traded
+MOST_IN_VAIN = 6
 
 
 class SocketSilent(Struct, frozen=True):
@@ -38,10 +41,11 @@ Verdict = SocketSilent | HeartbeatSilent | SubscriptionSilent | BookFrozen
 class _Pulse:
     """The habits of one subscription."""
 
-    __slots__ = ("arrivals", "last", "longest", "most", "suspected")
+    __slots__ = ("arrivals", "last", "longest", "most", "suspected", "vain")
 
     def __init__(self, now: int, most_ns: int) -> None:
         self.arrivals, self.longest, self.last, self.suspected = 0, 0, now, False
+        self.vain = 0  # how often it was asked for again before it ever spoke
         self.most = most_ns
 
     def limit(self) -> int | None:
@@ -113,7 +117,7 @@ class Liveness:
         if self._heartbeat_ns and self._heartbeats and beat >= self._heartbeat_ns:
             told, self._told_heartbeat = self._told_heartbeat, True
             return [] if told else [HeartbeatSilent(beat)]
-        return [*self._silent_subscriptions(now), *self._frozen_books(now)]
+        return [*self._silent_subscriptions(now), *self._mute_tapes(now), *self._frozen_books(now)]
 
     def _silent_subscriptions(self, now: int) -> list[Verdict]:
         siblings = now - self._data <= SIBLINGS_NS
@@ -124,6 +128,18 @@ class Liveness:
             dead = pulse.most and pulse.arrivals and silent >= pulse.most
             if (unlike or dead) and not pulse.suspected:
                 pulse.suspected = True
+                found.append(SubscriptionSilent(subscription, silent))
+        return found
+
+    def _mute_tapes(self, now: int) -> list[Verdict]:
+        """An ack proves nothing, and trades may take long: but not while their book moves and moves."""
+        found: list[Verdict] = []
+        for subscription, pulse in self._pulses.items():
+            if subscription.channel not in TAPES or pulse.arrivals or subscription.symbol not in self._books:
+                continue
+            book, silent = self._pulses[self._books[subscription.symbol]], now - pulse.last
+            if book.arrivals >= MUTE_CHANGES << pulse.vain and silent >= MUTE_NS << pulse.vain:
+                pulse.last, pulse.vain = now, min(pulse.vain + 1, MOST_IN_VAIN)
                 found.append(SubscriptionSilent(subscription, silent))
         return found
 

@@ -2,7 +2,7 @@
 import base64
 import io
 from collections.abc import Generator, Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -36,7 +36,7 @@ FLUSH_NS = 5 * SECOND
 
 
 class Header(Struct, frozen=True, omit_defaults=True):
-    """The first line of every file: without it the rest means nothing."""
+    """The first line of a recording (of its first part): without it the rest means nothing."""
 
     onetape: int
     """Version of this format."""
@@ -113,12 +113,17 @@ class RecordingWriter:
         self._out.flush(zstandard.FLUSH_FRAME)
         return self
 
-    def __exit__(self, *_error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_error: object) -> None:
+        """After an exception there is no hash: events that belong to the last input may be missing in it."""
         try:
-            self._write(_encode(_End(self._count, self._hash.hexdigest() if self._hashed else "")))
+            self._write(_encode(_End(self._count, self._hash.hexdigest() if self._hashed and kind is None else "")))
             self._out.close()  # type: ignore[no-untyped-call]
+        except OSError as error:
+            if kind is None:
+                raise RetryBatch(f"cannot record to {self._path}: {error.strerror}") from error
         finally:
-            self._file.close()
+            with suppress(OSError):  # what could not be written was told above
+                self._file.close()
 
     def add(self, it: Input) -> None:
         """Before its events."""

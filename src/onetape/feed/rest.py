@@ -24,7 +24,7 @@ AT_ONCE = 4
 TIMEOUT_S = 10.0
 LOGIN = re.compile(r"//[^/@\s]+@")
 FLOOD_NS = 5 * SECOND  # 429 without a wait of its own
-KEPT_HEADERS = ("retry-after",)
+KEPT_HEADERS = ("retry-after", "x-bapi-limit-reset-timestamp")
 """Headers that a recording needs: what ``Venue.check`` reads."""
 
 
@@ -96,22 +96,29 @@ class Rest:
                 continue
 
     async def _ask(self, request: Request, answer: "asyncio.Future[Reply]") -> None:
+        address = self._addresses[self._address]
         try:
-            reply = await self._get(request)
+            reply = await self._get(address, request)
         except Unanswered as error:
-            self._address += 1
+            self._leave(address)
             self.governor.counters["unanswered"] += 1
             if not answer.done():
                 answer.set_exception(error)
         else:
+            if reply.status >= 500 or reply.status == 451:
+                self._leave(address)
             self._heed(reply)
             if not answer.done():
                 answer.set_result(reply)
         finally:
             self._room.release()
 
-    async def _get(self, request: Request) -> Reply:
-        address = self._addresses[self._address % len(self._addresses)]
+    def _leave(self, address: str) -> None:
+        """For the next one, unless another request that failed there has done so already."""
+        if address == self._addresses[self._address]:
+            self._address = (self._address + 1) % len(self._addresses)
+
+    async def _get(self, address: str, request: Request) -> Reply:
         sent_at = self._clock()
         try:
             async with self._http.get(URL(address + request.path, encoded=True), allow_redirects=False) as response:

@@ -111,6 +111,7 @@ class Session:
         self._strangers: set[str] = set()
         self._listed: set[str] = set()  # symbols that the venue's list calls tradable
         self._given_up: dict[Subscription, tuple[int, int]] = {}  # when to ask again, and how often that was in vain
+        self._dropped: dict[Subscription, str] = {}  # and why
         self._awaited = {it for it in wanted or () if it.channel in TAPES}  # of which nothing has come yet
         self._increments: dict[str, tuple[Decimal, Decimal]] = {}  # tick and lot, as last told
         self._refused_frame: bytes | None = None  # it was quarantined already
@@ -128,15 +129,33 @@ class Session:
     @property
     def settled(self) -> bool:
         """Data flows, every book is live, and no subscription has anything left to prove."""
-        live = all(feed.sync.state is TrustState.LIVE for feed in self._feeds.values())
-        return live and bool(self.delivered) and not self._watch.waiting
+        return bool(self.delivered) and not self.lacking and not self._watch.waiting
+
+    @property
+    def lacking(self) -> int:
+        """Books that are not live, and subscriptions that the venue refuses."""
+        stale = sum(feed.sync.state is not TrustState.LIVE for feed in self._feeds.values())
+        return stale + len(self._dropped)
+
+    def behind(self, other: "Session", tolerance_ns: int) -> bool:
+        """A book here is older than the same one there."""
+        theirs = other.books
+        return any(
+            symbol in theirs and feed.sync.time + tolerance_ns < theirs[symbol].time
+            for symbol, feed in self._feeds.items()
+        )
 
     def introduce(self, now: int) -> list[Event]:
         """All that somebody has to be told who was not listening until now."""
-        tapes = (it for it in self._wanted or () if it.channel in TAPES and it not in self._awaited)
-        out: list[Event] = [self._status(it, TrustState.LIVE, "", now) for it in tapes]
-        for feed in self._feeds.values():
-            out += feed.sync.introduce(now)
+        out: list[Event] = []
+        for it in self._wanted or ():
+            if it.channel is Channel.BOOK and it.symbol in self._feeds:
+                out += self._feeds[it.symbol].sync.introduce(now)
+            elif it in self._dropped:
+                out.append(self._status(it, TrustState.DOWN, self._dropped[it], now))
+            elif it.channel in TAPES:
+                state = TrustState.SYNCING if it in self._awaited else TrustState.LIVE
+                out.append(self._status(it, state, "", now))
         return out
 
     # --- inputs -----------------------------------------------------------------------------------------------------
@@ -362,8 +381,9 @@ class Session:
         if subscription is not None:
             self._watch.data(subscription)
             self._liveness.data(subscription, now)
-            if self._given_up:
+            if self._dropped or self._given_up:
                 self._given_up.pop(subscription, None)
+                self._dropped.pop(subscription, None)
 
     def _knows(self, symbol: str) -> bool:
         return 0 < len(symbol) <= MAX_SYMBOL if self._symbols is None else symbol in self._symbols
@@ -544,8 +564,12 @@ class Session:
             self._given_up[subscription] = now + min(REVIVE_NS << min(vain, 10), LONGEST_REVIVE_NS), vain + 1
         self._watch.forget(subscription)
         self._liveness.forget(subscription)
+        self._dropped[subscription] = reason
         if subscription.channel is Channel.BOOK and subscription.symbol in self._feeds:
             del self._feeds[subscription.symbol]
+            out.append(self._status(subscription, TrustState.DOWN, reason, now))
+        elif subscription.channel in TAPES:
+            self._awaited.add(subscription)
             out.append(self._status(subscription, TrustState.DOWN, reason, now))
         out.append(self._error(subscription.symbol, subscription.channel, reason, now, permanent=True))
 
@@ -558,6 +582,7 @@ class Session:
             sent = self._send(self.venue.subscribe((subscription,)), now, out)
             is_book = subscription.channel is Channel.BOOK
             if is_book:
+                del self._dropped[subscription]
                 out.append(self._status(subscription, TrustState.SYNCING, "asked for again", now))
                 self._add_feed(subscription, now).resync.subscribed(sent)
             self._liveness.expect(subscription, sent, self.venue.spec.book.silence_ns if is_book else 0)

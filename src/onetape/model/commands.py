@@ -56,7 +56,7 @@ class Connect(Struct, frozen=True):
 
     connection: str
     address: int
-    """Counts the attempts that failed in a row: which of several addresses to try."""
+    """Counts the attempts without data: which of several addresses to try."""
 
 
 class Disconnect(Struct, frozen=True):

@@ -39,7 +39,7 @@ from onetape.model import (
     Trade,
 )
 from onetape.nearest import nearest
-from onetape.service.choice import Choice, choices, tradable, unknown_pair
+from onetape.service.choice import Choice, choices, tradable, unknown_pairs
 from onetape.service.collector import Collector
 from onetape.service.run import Simulated, policy_of, redirect, serve
 from onetape.service.status import read, running
@@ -383,18 +383,7 @@ class _Probe:
 
 
 def _of_pairs(chosen: Iterable[Choice], listed: Mapping[str, Sequence[Instrument]]) -> Iterator[Finding]:
-    """Of those that a run would refuse: that are at none of the venues, or not at the one that they are chosen for."""
-    everything = [it for instruments in listed.values() for it in instruments]
-    missing: list[set[str]] = []  # of the pairs for all, by venue that has to do with them
-    for choice in chosen:
-        there = {it.pair for it in listed.get(choice.venue, ())}
-        lacking = [it for it in choice.pairs if it not in there] if choice.venue in listed else []
-        if not choice.own_pairs:
-            missing.append(set(lacking))
-            continue
-        for pair in lacking:
-            says = unknown_pair(pair, [choice.venue], listed[choice.venue])
-            yield Finding(Grade.FAILED, choice.venue, "pairs", says, "mend the pairs of this venue")
-    for pair in sorted(set[str].intersection(*missing)) if missing else ():
-        says = unknown_pair(pair, list(listed), everything)
-        yield Finding(Grade.FAILED, "", "pairs", says, "mend the pairs in the settings")
+    """Of those that a run would refuse."""
+    for venue, says in unknown_pairs(chosen, listed):
+        where = "of this venue" if venue else "in the settings"
+        yield Finding(Grade.FAILED, venue, "pairs", says, f"mend the pairs {where}")

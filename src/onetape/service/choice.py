@@ -1,5 +1,5 @@
 """What the settings ask of each venue: addresses, timings, and which of its instruments and channels."""
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from msgspec import Struct
 
@@ -42,8 +42,8 @@ class Choice(Struct, frozen=True):
 def choices(settings: Settings) -> list[Choice]:
     """Of each venue that is to run. Raises UsageError that names every problem, before anything connects."""
     problems: list[str] = []
-    for path, names in (("candles.intervals", settings.candles.intervals),):
-        problems += [f"{path}: not a candle interval: {it!r}" for it in names if not _is_interval(it)]
+    named = settings.candles.intervals
+    problems += [f"candles.intervals: not a candle interval: {it!r}" for it in named if not _is_interval(it)]
     found = [_choice(name, settings, problems) for name in settings.chosen()]
     if not found:
         problems.append("venues: none is enabled")
@@ -52,15 +52,37 @@ def choices(settings: Settings) -> list[Choice]:
     return found
 
 
-def lines(choice: Choice, instruments: Iterable[Instrument]) -> tuple[dict[str, Setup], list[str]]:
-    """The lines that bring what is chosen, by name, and the pairs that the venue does not have."""
+def lines(choice: Choice, instruments: Iterable[Instrument]) -> dict[str, Setup]:
+    """The lines that bring what is chosen, by name, of the pairs that the venue has."""
     listed = {it.pair: it for it in instruments if it.pair}
-    missing = [pair for pair in choice.pairs if pair not in listed]
     wanted = [it for pair in choice.pairs if pair in listed for it in _subscriptions(choice, listed[pair])]
     planned = plan.plan(venues.VENUES[choice.venue], wanted) if wanted else []
     return {
-        it.name: Setup(it.venue, it.route, it.subscriptions, choice.timings, choice.patience) for it in planned
-    }, missing
+        it.name: Setup(
+            it.venue, it.route, it.subscriptions, choice.timings, choice.patience, len(choice.websocket[it.route])
+        )
+        for it in planned
+    }
+
+
+def unknown_pairs(
+    chosen: Iterable[Choice], listed: Mapping[str, Sequence[Instrument]],
+) -> Iterator[tuple[str, str]]:
+    """Venue and words for each pair that is not at the venue for which it is chosen; no venue: it is at none of them.
+
+    ``listed``: what is known of; nothing is said of a venue that has not answered, nor of pairs that it may have.
+    """
+    everything = [it for instruments in listed.values() for it in instruments]
+    missing: list[set[str]] = []  # of the pairs for all, by venue that has to do with them
+    for choice in chosen:
+        there = {it.pair for it in listed.get(choice.venue, ())}
+        lacking = [it for it in choice.pairs if it not in there] if choice.venue in listed else []
+        if choice.own_pairs:
+            yield from ((choice.venue, unknown_pair(it, [choice.venue], listed[choice.venue])) for it in lacking)
+        else:
+            missing.append(set(lacking))
+    for pair in sorted(set[str].intersection(*missing)) if missing else ():
+        yield "", unknown_pair(pair, list(listed), everything)
 
 
 def unknown_pair(pair: str, names: Iterable[str], instruments: Iterable[Instrument]) -> str:
@@ -120,7 +142,7 @@ def _choice(name: str, settings: Settings, problems: list[str]) -> Choice:
         },
         rest=own.rest or endpoints.rest,
         timings=_timings(_timings(spec.timings, settings.timings), own.timings or Timings()),
-        patience=_patience(own.reconnect or settings.reconnect), proxy=own.proxy or settings.proxy,
+        patience=_patience(settings.reconnect, own.reconnect), proxy=own.proxy or settings.proxy,
         local_address=own.local_address, deflate=own.deflate,
     )
 
@@ -133,7 +155,9 @@ def _timings(base: VenueTimings, own: Timings) -> VenueTimings:
     })
 
 
-def _patience(own: Reconnect) -> Patience:
+def _patience(general: Reconnect, given: Reconnect | None) -> Patience:
+    named = {} if given is None else {name: getattr(given, name) for name in given.model_fields_set}
+    own = general.model_copy(update=named)
     return Patience(
         base_ns=round(own.base * SECOND), cap_ns=round(own.cap * SECOND), long_cap_ns=round(own.long_cap * SECOND),
         jitter=own.jitter, max_attempts=own.max_attempts,

@@ -21,13 +21,14 @@ from onetape.feed.steady import SteadyClock
 from onetape.model import TAPES, Channel, Event, GapClosed, GapOpened, Instrument, InstrumentId, Request
 from onetape.book.sync import BookSync
 from onetape.pipeline import Policy
-from onetape.service.choice import Choice, lines, tradable, unknown_pair
+from onetape.service.choice import Choice, lines, tradable, unknown_pairs
 from onetape.service.keeper import Keeper
 from onetape.service.meter import Meter
 from onetape.venues.base import UNREADABLE
 
 REFRESH_NS = HOUR  # of the instrument lists
 CLOCK_NS = 5 * MINUTE  # between two looks at a venue's clock
+EARLY_NS = MINUTE  # until then a mistake in the settings ends the run
 PART_BYTES = 1 << 30  # of a recording, uncompressed
 
 
@@ -54,7 +55,6 @@ class Collector:
         self._publish, self._log = publish, log
         self.instruments: dict[InstrumentId, Instrument] = {}
         """All that the venues list."""
-        self._missing: dict[str, list[str]] = {}  # by venue that has been listed: the pairs that it lacks
         self._listed: dict[str, tuple[Instrument, ...]] = {}
 
     async def run(self, stop: asyncio.Event, stopping: Callable[[], None] = lambda: None) -> None:
@@ -123,8 +123,10 @@ class Collector:
             running += [tasks.create_task(it.rest.run()) for it in accesses.values()]
             running += [tasks.create_task(self._serve(it, accesses[it.venue].rest)) for it in self.choices]
             await stop.wait()
-            stopping()
-            self.network.enter(Stopped, "")
+            try:
+                stopping()
+            finally:
+                self.network.enter(Stopped, "")
             for task in running:
                 task.cancel()
 
@@ -133,11 +135,11 @@ class Collector:
         if self.recorder is not None:
             self.recorder.happened(event)
         self.meter.add(event)
-        self._log(event)
         if self.keeper is not None:
             self.keeper.handle(event)  # and publishes
         else:
             self._publish(event)
+        self._log(event)
 
     def _kept(self, event: Event) -> None:
         """What comes out of the pipeline: what came in but once, and what the pipeline says itself."""
@@ -150,11 +152,10 @@ class Collector:
         """One venue: its instruments, then its lines; after that its clock and its instruments, now and then."""
         pages = await self._list(choice, rest)
         instruments = self._read(choice, pages)
-        assert instruments is not None
-        setups, missing = lines(choice, instruments)
-        self._check_pairs(choice, instruments, missing)
-        self.instruments.update({it.id: it for it in instruments})
+        setups = lines(choice, instruments)
         self.reasons.pop(choice.venue, None)
+        self._check_pairs(choice, instruments)
+        self.instruments.update({it.id: it for it in instruments})
         if not setups:
             self.reasons[choice.venue] = "has none of the pairs"
             return
@@ -230,16 +231,18 @@ class Collector:
             return
         self.meter.measured(choice.venue, theirs, reply.sent_at, reply.received_at)
 
-    def _check_pairs(self, choice: Choice, instruments: tuple[Instrument, ...], missing: list[str]) -> None:
-        """A pair chosen for a venue must be there; one chosen for all, at one of them at least. Raises UsageError."""
-        if choice.own_pairs and missing:
-            raise UsageError("\n".join(unknown_pair(pair, [choice.venue], instruments) for pair in missing))
-        self._missing[choice.venue], self._listed[choice.venue] = missing, instruments
-        if len(self._missing) == len(self.choices):
-            nowhere = [pair for pair in missing if all(pair in it for it in self._missing.values())]
-            everything = [it for listed in self._listed.values() for it in listed]
-            if nowhere:
-                raise UsageError("\n".join(unknown_pair(pair, self._missing, everything) for pair in nowhere))
+    def _check_pairs(self, choice: Choice, instruments: tuple[Instrument, ...]) -> None:
+        """A pair chosen for a venue must be there; one chosen for all, at one of them at least. Raises UsageError.
+
+        Once a run goes on, a venue that answers late does not end it: then that is what is wrong with this venue.
+        """
+        self._listed[choice.venue] = instruments
+        known = self.choices if len(self._listed) == len(self.choices) else [choice] if choice.own_pairs else []
+        problems = [words for _, words in unknown_pairs(known, self._listed)]
+        if problems and self.clock() - self.started_at < EARLY_NS:
+            raise UsageError("\n".join(problems))
+        if problems:
+            self.reasons[choice.venue] = "; ".join(problems)
 
 
 def _first(group: BaseExceptionGroup[OneTapeError]) -> OneTapeError:

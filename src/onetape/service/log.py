@@ -2,6 +2,7 @@
 import logging
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 import structlog
 
@@ -53,11 +54,19 @@ def configure(log: Log) -> None:
 class _Stderr:
     """Whatever stderr is at the time: a live view may have taken its place."""
 
+    def __init__(self) -> None:
+        self.lost = 0
+        """Lines that could not be written: whoever reads the log may go, the capture goes on."""
+
     def write(self, text: str) -> None:
-        sys.stderr.write(text)
+        try:
+            sys.stderr.write(text)
+        except (OSError, ValueError):  # ValueError: it is closed
+            self.lost += 1
 
     def flush(self) -> None:
-        sys.stderr.flush()
+        with suppress(OSError, ValueError):
+            sys.stderr.flush()
 
 
 class EventLog:

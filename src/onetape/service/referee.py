@@ -169,6 +169,11 @@ class Referee:
         mirror.move(lambda change: change.time // MICROSECOND <= time)
         if mirror.equals(bids, asks):
             return True
+        then = truth.book_at_time(it.exchange_time - it.exchange_time % MICROSECOND + MICROSECOND - 1)
+        if then is not None and then.sequence < before.sequence:  # of another connection, a little behind
+            mirror = self._mirrors[id] = _Mirror(truth, then)
+            if mirror.equals(bids, asks):
+                return True
         mirror = self._mirrors[id] = _Mirror(truth, before)
         for moment in sorted({change.time for change in truth.changes_since(before.sequence)}):
             mirror.move(lambda change, moment=moment: change.time <= moment)  # type: ignore[misc]

@@ -1,6 +1,6 @@
 """What a run says of itself: as a value, and as a file in its store that other processes read."""
 import os
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -82,6 +82,8 @@ class Status(Struct, frozen=True):
     """``live`` or ``sim``."""
     store: str
     stopped: bool
+    clock_ahead_ms: float
+    """By how much our clock runs ahead of the machine's, which was set back."""
     venues: tuple[VenueStatus, ...]
     stored: dict[str, int]
     """Rows by table that this run has brought."""
@@ -98,6 +100,7 @@ def status_of(collector: Collector, source: str, store: Path | None, *, stopped:
     return Status(
         pid=os.getpid(), started_at=collector.started_at, at=collector.clock(), source=source,
         store="" if store is None else str(store), stopped=stopped,
+        clock_ahead_ms=collector.clock.ahead_ns / MILLISECOND,
         venues=tuple(_venue(collector, it.venue) for it in collector.choices), stored=dict(journal),
     )
 
@@ -166,7 +169,10 @@ def _price(collector: Collector, id: InstrumentId, price: Decimal) -> str:
     """With the digits of the instrument's tick: venues send more, all of them zeros."""
     listed = collector.instruments.get(id)
     places = -int(listed.tick_size.normalize().as_tuple().exponent) if listed and listed.tick_size else 0
-    rounded = price.quantize(Decimal(1).scaleb(-max(places, 0)))
+    try:
+        rounded = price.quantize(Decimal(1).scaleb(-max(places, 0)))
+    except InvalidOperation:  # more digits than fit: an absurd price, told as it came
+        return plain(price)
     return plain(rounded if rounded == price else price)
 
 
