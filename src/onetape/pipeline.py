@@ -12,7 +12,7 @@ from msgspec import Struct, structs
 from onetape.book.sync import BookSync
 from onetape.candles.builder import INTERVALS, LATENESS_NS, CandleBuilder
 from onetape.candles.series import StaleRange
-from onetape.clock import MILLISECOND, SECOND
+from onetape.clock import MILLISECOND, MINUTE, SECOND
 from onetape.model import (
     TAPES,
     BookDelta,
@@ -58,6 +58,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     """Between two kept views of a live book, at least."""
     snapshot_depth: int = 50
     """Levels per side of a kept view."""
+    quarantine_per_minute: int = 200
+    """Frames that are kept of one venue; further ones are counted."""
     batch_ns: int = 100 * MILLISECOND
     batch_rows: int = 1_000
 
@@ -111,6 +113,9 @@ class Pipeline:
         self.policy = policy
         self._today = today
         self.quarantined = 0
+        self.unkept = 0
+        """Quarantined frames beyond what is kept of one venue in a minute."""
+        self._rooms: dict[str, tuple[int, int]] = {}  # by venue: the minute, and frames kept in it
         self._store, self._commit, self._publish = store, commit, publish
         self._restore, self._stored_ids, self._pair_of, self._book_of = restore, stored_ids, pair_of, book_of
         self._sanity = SanityCheck()
@@ -141,6 +146,9 @@ class Pipeline:
             case Quote() if not self.policy.quotes:
                 self._publish(event)
             case Ticker() | FeedError(quarantined=False):
+                self._publish(event)
+            case FeedError() if not self._has_room(event.venue, now):
+                self.unkept += 1
                 self._publish(event)
             case FeedStatus():
                 self._status(event)
@@ -197,6 +205,14 @@ class Pipeline:
         """The builder of an instrument's candles, to read what runs; None before its first trade."""
         found = (self._tapes.get((*id, channel)) for channel in TAPES)
         return next((tape.builder for tape in found if tape is not None and tape.builder), None)
+
+    def _has_room(self, venue: str, now: int) -> bool:
+        """A venue that sends nothing but rubbish does not fill the disk."""
+        minute, kept = self._rooms.get(venue, (0, 0))
+        if now // MINUTE != minute:
+            minute, kept = now // MINUTE, 0
+        self._rooms[venue] = minute, kept + 1
+        return kept < self.policy.quarantine_per_minute
 
     # --- the tape ---------------------------------------------------------------------------------------------------
 

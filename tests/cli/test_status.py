@@ -40,7 +40,7 @@ def book(pair, state=TrustState.LIVE, **rest):
 
 
 def venue(name, state=Lifecycle.ACTIVE, *, frames=100, books=(), **rest):
-    line = LineStatus(name, state, NOW, "", 3, frames, 0, 1.5)
+    line = LineStatus(name, state, NOW, "", 3, frames, 0, None, 1.5)
     return VenueStatus(**{
         "name": name, "state": state, "reason": "", "offset_ms": -3.5, "lines": (line,),
         "channels": (ChannelStatus(Channel.TRADES, 1_234, NOW, 1.5, 12.25),), "books": books,
@@ -50,7 +50,8 @@ def venue(name, state=Lifecycle.ACTIVE, *, frames=100, books=(), **rest):
 
 def status(*venues, **rest):
     return Status(**{
-        "pid": 4711, "started_at": time.time_ns() - 90 * SECOND, "at": time.time_ns(), "source": "sim", "store": "x",
+        "pid": os.getpid(), "started_at": time.time_ns() - 90 * SECOND, "at": time.time_ns(), "source": "sim",
+        "store": "x",
         "stopped": False, "clock_ahead_ms": 0.0, "venues": venues or (venue("kraken", books=(book("BTC-USD"),)),),
         "stored": {"trades": 1_234, "quotes": 0, "not stored": 9},
     } | rest)
@@ -74,7 +75,7 @@ def test_a_run_that_is_well(tmp_path):
     done = onetape("status", "--store", "s", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (0, "")
     first, *rest = done.stdout.splitlines()
-    assert first.startswith("running on s: the simulator, pid 4711, for ")
+    assert first.startswith(f"running on s: the simulator, pid {os.getpid()}, for ")
     text = "\n".join(rest)
     assert "kraken  active     100     1.5    12.2      -3.5           2     7  1 of 1 live" in text
     assert "kraken: attempts 3, gaps opened 1\n" in text
@@ -86,7 +87,7 @@ def test_as_json_it_is_all_with_what_it_means(tmp_path):
     kept(tmp_path, it)
     shown = json.loads(onetape("status", "--store", ".", "--json", cwd=tmp_path).stdout)
     assert shown["state"] in ("running", LOST)
-    assert (shown["folder"], shown["pid"], shown["at"]) == (".", 4711, it.at)
+    assert (shown["folder"], shown["pid"], shown["at"]) == (".", os.getpid(), it.at)
     assert shown["venues"][0]["books"][0]["bid"] == "64810.29"
 
 

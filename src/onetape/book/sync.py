@@ -35,6 +35,7 @@ from onetape.model import (
 )
 
 MAX_PENDING = 5_000  # deltas that wait for a snapshot: eight minutes at 10/s
+MAX_PENDING_LEVELS = 500_000  # in them
 JOIN_NS = 5 * SECOND  # for so long a fetched snapshot is good for being joined
 
 Checksum = Callable[[str, Sequence[Level], Sequence[Level]], int]
@@ -69,6 +70,7 @@ class BookSync:
         self._join_by = 0
         self._whole_each_time = False  # a stream of full replacements: a delta is of another stream
         self._pending: deque[BookDelta] = deque()
+        self._pending_levels = 0
 
     @property
     def sequence(self) -> int:
@@ -153,10 +155,12 @@ class BookSync:
                 return []
             self._void()  # what is missing here may have been a reset: a snapshot from before would join by chance
             out = [self._need("gap while waiting for a snapshot")]
-        if len(self._pending) >= MAX_PENDING:
+        self._pending_levels += len(delta.bids) + len(delta.asks)
+        if len(self._pending) >= MAX_PENDING or self._pending_levels > MAX_PENDING_LEVELS:
+            held = len(self._pending)
             self._void()
             self.overflows += 1
-            out = [self._need(f"more than {MAX_PENDING} deltas while waiting for a snapshot")]
+            out = [self._need(f"more than {held} deltas while waiting for a snapshot")]
         self._pending.append(delta)
         self._seen = delta.sequence
         if self._snapshot is not None:
@@ -190,7 +194,7 @@ class BookSync:
     def _start(self, snapshot: BookSnapshot, waiting: deque[BookDelta] | None, now: int) -> list[Output]:
         """``waiting``: the deltas that a fetched snapshot joins; None: an in-band one, which stands after all."""
         self.book.replace(snapshot.bids, snapshot.asks, snapshot.depth)
-        self._pending, self._snapshot, self._asked = deque(), None, False
+        self._pending, self._pending_levels, self._snapshot, self._asked = deque(), 0, None, False
         self._here, self._last_after, self._joining = snapshot.sequence, None, waiting is not None
         self.time, self._cut_at = snapshot.exchange_time, snapshot.depth
         self.verification = snapshot.verification
@@ -208,6 +212,7 @@ class BookSync:
 
     def _void(self) -> None:
         self._pending.clear()
+        self._pending_levels = 0
         self._snapshot = None
         self.epoch += 1
 

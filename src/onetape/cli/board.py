@@ -18,6 +18,9 @@ COLOURS = {
 SIDES = {"buy": "green", "sell": "red"}
 
 
+SOON_NS = 10 * SECOND  # a wait that is longer is told
+
+
 class Rates:
     """Frames per second of each venue, from one status to the next."""
 
@@ -61,10 +64,19 @@ def summary(status: Status) -> str:
 
 def reasons(status: Status) -> list[str]:
     """Why a venue is not active, a line each, and what may help."""
-    lines = [f"{it.name} is {it.state}: {it.reason}" for it in status.venues if it.reason and it.state != "active"]
+    lines = [
+        f"{it.name} is {it.state}: {it.reason}{_again(it, status.at)}"
+        for it in status.venues if it.reason and it.state != "active"
+    ]
     if status.source == "live" and len(lines) == len(status.venues) and all("DNS" in line for line in lines):
         lines.append("is there a network? onetape run --sim needs none")
     return lines
+
+
+def _again(it: VenueStatus, now: int) -> str:
+    """When that is worth saying."""
+    due = min((line.next_attempt for line in it.lines if line.next_attempt is not None), default=None)
+    return f"; next attempt in {(due - now) / SECOND:.0f} s" if due is not None and due - now >= SOON_NS else ""
 
 
 def _counted(states: Counter[str]) -> str:

@@ -56,8 +56,10 @@ def show(
       onetape config show --config onetape.toml --json
     """
     from onetape.config import load
+    from onetape.service.choice import choices
 
     settings = load(file)
+    choices(settings)  # what is wrong with it at a venue is wrong here too
     values = _hidden(settings.model_dump(mode="json"))
     if json:
         print_json(values)

@@ -66,6 +66,11 @@ class Line:
         self._switch_by: int | None = None
         self._why = ""  # of the rotation under way
 
+    @property
+    def retry_at(self) -> int | None:
+        """When a lost connection is tried again, ns."""
+        return self._retry_at
+
     # --- inputs -----------------------------------------------------------------------------------------------------
 
     def start(self, now: int) -> list[Outcome]:

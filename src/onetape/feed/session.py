@@ -61,6 +61,8 @@ MAX_SYMBOL = 64
 MAX_BOOKS = 10_000  # that come unasked, in recordings of others
 REVIVE_NS = 30 * SECOND  # what was refused for good, of a symbol that the venue lists, is asked for again
 LONGEST_REVIVE_NS = HOUR
+MAX_VAIN = 50  # frames that could not be read, one after the other: this connection brings nothing
+MAX_UNKNOWN = 10_000  # frames of kinds that nobody knows, likewise
 MAX_STRANGERS = 1_000  # symbols that nobody asked for and that came all the same
 
 BookFactory = Callable[[Window], OrderBook]
@@ -111,6 +113,7 @@ class Session:
         self._strangers: set[str] = set()
         self._listed: set[str] = set()  # symbols that the venue's list calls tradable
         self._given_up: dict[Subscription, tuple[int, int]] = {}  # when to ask again, and how often that was in vain
+        self._vain = self._unheard = 0  # frames since the last event that could not be read, or are not known
         self._dropped: dict[Subscription, str] = {}  # and why
         self._awaited = {it for it in wanted or () if it.channel in TAPES}  # of which nothing has come yet
         self._increments: dict[str, tuple[Decimal, Decimal]] = {}  # tick and lot, as last told
@@ -199,9 +202,14 @@ class Session:
         self._refused_frame = None
         self._liveness.frame(now)
         out: list[Event | Command] = []
+        if self._vain > MAX_VAIN or self._unheard > MAX_UNKNOWN:
+            what = "could not be read" if self._vain > MAX_VAIN else "are of no known kind"
+            out.append(Reconnect(f"{max(self._vain, self._unheard)} frames in a row {what}"))
+            self._vain = self._unheard = 0
         try:
             parsed = self.venue.parse(frame, now)
         except UNREADABLE as error:
+            self._vain += 1
             if isinstance(error, BadFrame) and error.channel:  # its parser could still tell
                 self._quarantine(frame, str(error), error.symbol, Channel(error.channel), now, out)
             else:
@@ -337,6 +345,7 @@ class Session:
                 out.append(Reconnect(it.reason, planned=True))
             case Unknown():
                 self.counters["unknown"] += 1
+                self._unheard += 1
 
     def _take_market(
         self, it: Trade | Skipped | Quote | Ticker | Candle, channel: Channel, interval: str, frame: bytes, now: int,
@@ -378,6 +387,7 @@ class Session:
 
     def _heard(self, subscription: Subscription | None, now: int) -> None:
         self.delivered += 1
+        self._vain = self._unheard = 0
         if subscription is not None:
             self._watch.data(subscription)
             self._liveness.data(subscription, now)

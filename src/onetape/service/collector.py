@@ -177,6 +177,7 @@ class Collector:
                 pages = await self._ask_instruments(choice, rest)
             except (Unanswered, RestError) as error:
                 failures += 1
+                self.meter.counters[choice.venue, "instrument lists in vain"] += 1
                 self.reasons[choice.venue] = str(error)
                 self.network.enter(Unlisted, choice.venue, reason=str(error))
                 await asyncio.sleep(choice.patience.wait(failures, chance.random()) / SECOND)

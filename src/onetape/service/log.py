@@ -80,9 +80,7 @@ class EventLog:
         match it:
             case ConnectionState():
                 write = self._log.warning if it.state in (Lifecycle.RECONNECTING, Lifecycle.ERROR) else self._log.info
-                self._tell(
-                    write, "connection", it.venue, it.connection, it.available_at, state=it.state, reason=it.reason
-                )
+                write("connection", venue=it.venue, about=it.connection, state=it.state, reason=it.reason or None)
             case FeedStatus(channel=Channel.BOOK):
                 write = self._log.warning if it.state in BAD and it.reason != STOPPED else self._log.info
                 self._tell(write, "book", it.venue, it.symbol, it.available_at, state=it.state, reason=it.reason)

@@ -38,13 +38,15 @@ class Verdict(Struct):
     books: int = 0
     wrong: int = 0
     """Trades and books that differ from the truth."""
+    how: str = ""
+    """What of the books was compared, where it was not all that is shown."""
     findings: list[str] = []
     """The first of them, in words."""
 
     def __str__(self) -> str:
         return (
             f"compared with the truth: {self.trades:,} trades, {self.missing} missing, {self.untold} of them untold; "
-            f"{self.books:,} books; {self.wrong} wrong"
+            f"{self.books:,} books{self.how}; {self.wrong} wrong"
         )
 
 
@@ -84,7 +86,7 @@ class Referee:
         self, truths: Mapping[tuple[str, str], Truth], depth: int = 100, *, promised: bool = False,
     ) -> None:
         """``depth``: levels that are compared; ``promised``: only those for which the book's verification stands."""
-        self.verdict = Verdict()
+        self.verdict = Verdict(how=f" (of those with a checksum the best {SUMMED})" if promised else "")
         self._truths, self._depth, self._promised = truths, depth, promised
         self._mirrors: dict[InstrumentId, _Mirror] = {}
         self._ids: dict[InstrumentId, set[int]] = {}

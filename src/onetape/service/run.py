@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
+import structlog
 from msgspec import Struct, structs
 
 from onetape.clock import SECOND
@@ -107,6 +108,9 @@ async def serve(simulated: Simulated, stack: AsyncExitStack) -> Server:
     simulator = Simulator(
         simulated.seed, simulated.venues, start=simulated.start, plan=simulated.plan,
     )
+    for it in simulated.plan.faults:
+        planned = {name: value for name, value in structs.asdict(it).items() if value not in ("", 0, 0.0)}
+        structlog.get_logger().info("fault planned", **planned | {"kind": str(it.kind)})
     if simulated.truth is not None:
         stack.enter_context(TruthLog(simulated.truth, simulator))
     return await stack.enter_async_context(Server(simulator))

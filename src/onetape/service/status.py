@@ -29,6 +29,8 @@ class LineStatus(Struct, frozen=True):
     frames: int
     failures: int
     """In a row."""
+    next_attempt: int | None
+    """When it will be tried again, ns."""
     round_trip_ms: float | None
 
 
@@ -118,7 +120,7 @@ def _venue(collector: Collector, name: str) -> VenueStatus:
                 counters[what] = counters.get(what, 0) + count
     offset = meter.offsets.get(name)
     return VenueStatus(
-        name=name, state=state, reason=worst.reason if worst else waiting or "",
+        name=name, state=state, reason=clean(worst.reason if worst else waiting or ""),
         offset_ms=_ms(offset), rest_ms=_ms(meter.round_trips.get(name)),
         lines=tuple(_line(collector, it.name) for it in lines),
         channels=tuple(
@@ -133,7 +135,8 @@ def _line(collector: Collector, name: str) -> LineStatus:
     line = collector.door.lines[name]
     session = collector.door.sessions.get(line.leader)
     return LineStatus(
-        name=name, state=line.state, since=line.since, reason=line.reason, subscriptions=len(line.setup.wanted),
+        name=name, state=line.state, since=line.since, reason=clean(line.reason),
+        next_attempt=line.retry_at, subscriptions=len(line.setup.wanted),
         frames=line.frames + (session.frames if session else 0), failures=line.failures,
         round_trip_ms=_ms(session.round_trip_ns) if session else None,
     )
@@ -158,7 +161,7 @@ def _books(collector: Collector, names: Iterable[str]) -> Iterable[BookStatus]:
             yield BookStatus(
                 symbol=symbol, pair=collector.pair(id) or symbol,
                 state=sync.state if sync else TrustState.DOWN, since=sync.since if sync else line.since,
-                reason=sync.reason if sync else line.reason, verification=sync.verification if sync else "none",
+                reason=clean(sync.reason if sync else line.reason), verification=sync.verification if sync else "none",
                 bid=_price(collector, id, bids[0][0]) if bids else "",
                 ask=_price(collector, id, asks[0][0]) if asks else "",
                 last=_price(collector, id, trade.price) if trade else "", side=trade.side if trade else "",
@@ -203,4 +206,20 @@ def read(store: Path) -> Status:
 
 
 def running(status: Status, now: int) -> bool:
-    return not status.stopped and now - status.at <= OLD_NS
+    return not status.stopped and now - status.at <= OLD_NS and _exists(status.pid)
+
+
+def _exists(pid: int) -> bool:
+    """On this machine; of a store on another one nothing can be said that way."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:  # it is somebody else's
+        return True
+    return True
+
+
+def clean(text: str) -> str:
+    """Words of a venue's, fit for a terminal: no control character gets through."""
+    return "".join(it if it.isprintable() else "\ufffd" for it in text)

@@ -55,16 +55,16 @@ class Truth:
 
     def __init__(
         self, listing: Listing, start: int, sequence: int = 0, match_id: int = 1, *,
-        matches_kept: int = 200_000, changes_kept: int = 100_000,
+        matches_kept: int = 50_000, changes_kept: int = 20_000,
     ) -> None:
         self.listing = listing
         self.sequence = sequence
         """Of the last change."""
         self.time = start
         """Of the last happening."""
-        self.price_text: Callable[[int], str] = lru_cache(1 << 14)(_writer(listing.tick))
+        self.price_text: Callable[[int], str] = lru_cache(1 << 12)(_writer(listing.tick))
         """Ticks to text, always with the digits of the tick: ``60123.40``."""
-        self.size_text: Callable[[int], str] = lru_cache(1 << 16)(_writer(listing.lot))
+        self.size_text: Callable[[int], str] = lru_cache(1 << 13)(_writer(listing.lot))
         self._sides: tuple[dict[int, int], dict[int, int]] = {}, {}  # asks, bids: indexed by "is a bid"
         self._prices: tuple[list[int], list[int]] = [], []  # the same, ascending
         self._changes: list[Change] = []
