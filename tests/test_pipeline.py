@@ -304,3 +304,19 @@ def test_the_next_wake_is_known_and_ends():
         assert woken < 20
     assert kept.waiting == []
     assert len(kept.of(GapOpened)) == 1
+
+
+def test_rubbish_does_not_fill_the_store():
+    stored, published = [], []
+    pipeline = Pipeline(
+        Policy(quarantine_per_minute=3), store=stored.append, commit=lambda _: None, publish=published.append,
+    )
+    for second in range(0, 120, 10):
+        now = START + second * SECOND
+        pipeline.handle(FeedError(
+            venue="kraken", received_time=now, available_at=now, symbol="", channel="", reason="no JSON",
+            quarantined=True, text="x",
+        ))
+    assert sum(isinstance(it, FeedError) for it in stored) <= 9  # of three minutes at most
+    assert len(published) == 12
+    assert pipeline.unkept == 12 - sum(isinstance(it, FeedError) for it in stored) >= 3

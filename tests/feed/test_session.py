@@ -524,3 +524,18 @@ def test_an_instrument_whose_tick_changes_gets_a_new_book():
     assert session.books["BTCUSDT"].may_cross
     assert kinds(session.receive(b"2", LATER)) == [InstrumentChanged]
     assert kinds(session.receive(b"3", LATER)) == [InstrumentChanged, TrustState.STALE, Fetch]
+
+
+def test_a_connection_that_brings_nothing_but_rubbish_is_left():
+    session = opened()
+    said = [it for _ in range(60) for it in session.receive(b"\xff\xfe no json", 1)]
+    assert [it.reason for it in said if isinstance(it, Reconnect)] == ["51 frames in a row could not be read"]
+    session.receive(trade(7), 2)  # something came
+    said = [it for _ in range(40) for it in session.receive(b"\xff\xfe no json", 3)]
+    assert Reconnect not in kinds(said)
+
+
+def test_a_connection_that_brings_nothing_but_what_nobody_knows_is_left():
+    session = opened()
+    said = [it for _ in range(10_010) for it in session.receive(b"{}", 1)]
+    assert [it.reason for it in said if isinstance(it, Reconnect)] == ["10001 frames in a row are of no known kind"]
