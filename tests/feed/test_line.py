@@ -7,7 +7,7 @@ from msgspec import structs
 from onetape import venues
 from onetape.clock import HOUR, MINUTE, SECOND
 from onetape.feed.inputs import Closed, Setup
-from onetape.feed.line import LONGEST_WAIT_NS, RETRY_SWITCH_NS, STEADY_NS, SWITCH_NS, Line
+from onetape.feed.line import FIRST_REFUSED_NS, LONGEST_WAIT_NS, RETRY_SWITCH_NS, STEADY_NS, SWITCH_NS, Line
 from onetape.feed.pace import Pace
 from onetape.feed.patience import Patience
 from onetape.model import (
@@ -231,9 +231,9 @@ def test_a_close_code_that_the_venue_means_for_good():
 
 
 @pytest.mark.parametrize(("closed", "wait"), [
-    ({"status": 403}, SPEC.refused_wait_ns),
+    ({"status": 403}, FIRST_REFUSED_NS),
     ({"status": 418}, SPEC.refused_wait_ns),
-    ({"status": 429}, SPEC.refused_wait_ns),
+    ({"status": 429}, FIRST_REFUSED_NS),
     ({"status": 429, "retry_after_ns": 17 * SECOND}, 17 * SECOND),
     ({"status": 429, "retry_after_ns": 10**18}, LONGEST_WAIT_NS),
     ({"status": 429, "retry_after_ns": 1}, SECOND),
@@ -249,6 +249,22 @@ def test_a_close_code_that_the_venue_means_for_good():
 ])
 def test_the_wait_that_an_answer_asks_for(closed, wait):
     assert wait_after(**closed) == (wait, Lifecycle.RECONNECTING)
+
+
+@pytest.mark.parametrize("status", [403, 429])
+def test_who_is_turned_away_again_waits_as_the_venue_wants(status):
+    it = Stand()
+    it.start()
+    it.close(0, status=status)
+    now = it.wake()
+    it.close(now, status=status)
+    assert it.line.next_wake() - now == SPEC.refused_wait_ns
+    now = it.wake()
+    it.open(now)  # let in: the next refusal is a first one
+    it.close(now)
+    now = it.wake()
+    it.close(now, status=status)
+    assert it.line.next_wake() - now == FIRST_REFUSED_NS
 
 
 def test_the_circuit_opens_after_so_many_failures_and_closes_with_data():

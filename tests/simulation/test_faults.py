@@ -37,6 +37,8 @@ CASES = {
     "refuse_connect": [Fault(kind=FaultKind.REFUSE_CONNECT, at=AT, lasts=LASTS, code=503), CLOSE],
     "too many connections": [
         Fault(kind=FaultKind.REFUSE_CONNECT, at=AT, lasts=LASTS, code=429, seconds=10.0), CLOSE],
+    "turned away": [Fault(kind=FaultKind.REFUSE_CONNECT, at=AT, lasts=LASTS, code=429), CLOSE],
+    "forbidden": [Fault(kind=FaultKind.REFUSE_CONNECT, at=AT, lasts=LASTS, code=403), CLOSE],
     "dns": [Fault(kind=FaultKind.DNS, at=AT, lasts=LASTS), CLOSE],
     "dns at the start": [Fault(kind=FaultKind.DNS, at=0.0, lasts=LASTS)],
 }

@@ -28,6 +28,7 @@ Outcome = tuple[str, Event | Command]
 
 SWITCH_NS = 30 * SECOND  # a new connection has so long to show that it can take over
 RETRY_SWITCH_NS = MINUTE  # a replacement that failed is tried again so much later, as long as the old one holds
+FIRST_REFUSED_NS = 30 * SECOND  # a handshake refused with 403 or 429; the next one in a row costs the venue's own wait
 FLOOD_NS = MINUTE  # after 1008 "too many requests": half as many would have been enough
 PERMANENT = frozenset({400, 401, 404, 410, 451})  # answers to a handshake that asking again does not change
 LONGEST_WAIT_NS = 24 * HOUR
@@ -59,7 +60,7 @@ class Line:
         """In a row, since data last flowed for a while."""
         self._pace, self._sessions, self._seed, self._new_session = pace, sessions, seed, new_session
         self._timings = spec.timings if setup.timings is None else setup.timings
-        self._attempts = self._address = self._refusals = 0
+        self._attempts = self._address = self._refusals = self._turned_away = 0
         self._active_since: int | None = None
         self._retry_at: int | None = None
         self._rotate_at: int | None = None
@@ -94,6 +95,7 @@ class Line:
         if connection == self.leader:
             self._enter(Lifecycle.CONNECTED, "", now, out)
             self._schedule_rotation(now)
+        self._turned_away = 0
         session = self._sessions[connection] = self._new_session(self.setup, now)
         said = session.open(now)
         if connection == self.leader:
@@ -282,7 +284,9 @@ class Line:
         """What the venue asks for, by its answer to the handshake or its close code."""
         least = 0
         if it.status in (403, 418, 429):
-            least = self.spec.refused_wait_ns
+            self._turned_away += 1
+            first = self._turned_away == 1 and it.status != 418  # it may have been a moment; 418 says that it is a ban
+            least = FIRST_REFUSED_NS if first else self.spec.refused_wait_ns
         elif it.status >= 500 or it.code in (1001, 1012, 1013):
             least = self.spec.maintenance_wait_ns
         elif it.code == 1008 and "many" in it.reason.lower():  # others say so of a missing pong, which costs no wait
