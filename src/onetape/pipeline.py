@@ -25,7 +25,6 @@ from onetape.model import (
     GapClosed,
     GapOpened,
     InstrumentId,
-    Levels,
     NeedTrades,
     Quote,
     Skipped,
@@ -370,12 +369,8 @@ class Pipeline:
         if sync is None or sync.state is not TrustState.LIVE or sync.sequence == view.kept:
             return
         view.kept = sync.sequence
-        depth = self.policy.snapshot_depth
-        self._put(BookSnapshot(
-            venue=it.venue, symbol=it.symbol, exchange_time=it.exchange_time, received_time=it.received_time,
-            available_at=now, sequence=sync.sequence, bids=Levels.of(sync.book.bids(depth)),
-            asks=Levels.of(sync.book.asks(depth)), depth=depth, verification=sync.verification,
-        ), now)
+        kept = sync.view(now, self.policy.snapshot_depth)
+        self._put(structs.replace(kept, exchange_time=it.exchange_time, received_time=it.received_time), now)
 
     # --- batches ----------------------------------------------------------------------------------------------------
 

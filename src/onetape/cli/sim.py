@@ -89,13 +89,13 @@ async def _sim(
 
 def _say_where(names: Sequence[str], server: "Server") -> None:
     """As settings that can be copied into a file."""
+    from onetape import venues
+    from onetape.service.run import path_of
+
     for name in names:
-        print(f'[venues.{name}]\nwebsocket = "{server.websocket_url(name)}{PATHS.get(name, "")}"')
+        (url, *_), *_ = venues.spec(name).endpoints["production"].websocket.values()
+        print(f'[venues.{name}]\nwebsocket = "{server.websocket_url(name)}{path_of(url)}"')
         print(f'rest = "{server.rest_url(name)}"\n', flush=True)
-
-
-PATHS = {"binance": "/stream", "kraken": "/v2"}
-"""What the venue's own addresses end in."""
 
 
 def plan_of(text: str | None, venues: Sequence[str], duration: float) -> "FaultPlan":

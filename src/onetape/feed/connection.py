@@ -88,7 +88,9 @@ class Network:
     def enter(self, kind: type[Input], connection: str, at: int | None = None, **fields: Any) -> None:
         """An input, as of now or ``at``; ``fields``: its own."""
         number, time = self.door.stamp(self._clock() if at is None else at)
-        it = kind(number=number, time=time, connection=connection, **fields)
+        self._take(kind(number=number, time=time, connection=connection, **fields))
+
+    def _take(self, it: Input) -> None:
         self._record(it)
         self._obey(self.door.enter(it))
         self._set_timer()
@@ -203,10 +205,7 @@ class Network:
             self.counters["frames of a lost socket"] += 1
             return
         number, at = self.door.stamp(at)
-        it = Frame(number=number, time=at, connection=name, data=data)
-        self._record(it)
-        self._obey(self.door.enter(it))
-        self._set_timer()
+        self._take(Frame(number=number, time=at, connection=name, data=data))
 
     def _pinged(self, name: str, link: _Link, at: int) -> None:
         if self._links.get(name) is link:

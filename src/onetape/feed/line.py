@@ -127,8 +127,7 @@ class Line:
 
     def relay(self, connection: str, said: Sequence[Event | Command], now: int) -> list[Outcome]:
         """What a session said, as far as it is to be passed on; what concerns its connection is dealt with."""
-        reconnect = next((it for it in said if type(it) is Reconnect and not it.planned), None) or next(
-            (it for it in said if type(it) is Reconnect), None)  # what cannot wait goes first
+        reconnects = [it for it in said if type(it) is Reconnect]
         if connection == self.leader:
             out: list[Outcome] = [(connection, it) for it in said]
             if self.state is not Lifecycle.ACTIVE and self._flows(connection):
@@ -137,8 +136,8 @@ class Line:
             out = [(connection, it) for it in said if isinstance(it, Send | Fetch | Trade | Skipped | FeedError)]
             if self._can_take_over():
                 out += self._switch(now)
-        if reconnect is not None:
-            out += self._reconnect(connection, reconnect, now)
+        if reconnects:  # what cannot wait goes first
+            out += self._reconnect(connection, min(reconnects, key=lambda it: it.planned), now)
         return out
 
     def next_wake(self) -> int | None:

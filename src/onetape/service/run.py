@@ -121,10 +121,15 @@ def redirect(choice: Choice, server: Server) -> Choice:
     return structs.replace(
         choice, rest=(server.rest_url(choice.venue),), proxy=None, local_address=None,
         websocket={
-            route: tuple(server.websocket_url(choice.venue) + "/" + "/".join(url.split("/")[3:]) for url in urls[:1])
+            route: tuple(server.websocket_url(choice.venue) + path_of(url) for url in urls[:1])
             for route, urls in choice.websocket.items()
         },
     )
+
+
+def path_of(url: str) -> str:
+    """``wss://host:port/v2`` to ``/v2``."""
+    return "/" + "/".join(url.split("/")[3:])
 
 
 async def _watch(collector: Collector, source: str, store: Path | None, view: View) -> None:
