@@ -150,8 +150,7 @@ class Collector:
 
     async def _serve(self, choice: Choice, rest: Rest) -> None:
         """One venue: its instruments, then its lines; after that its clock and its instruments, now and then."""
-        pages = await self._list(choice, rest)
-        instruments = self._read(choice, pages)
+        instruments = await self._list(choice, rest)
         setups = lines(choice, instruments)
         self.reasons.pop(choice.venue, None)
         self._check_pairs(choice, instruments)
@@ -168,13 +167,13 @@ class Collector:
                 refresh_at = self.clock() + REFRESH_NS
                 await self._refresh(choice, rest)
 
-    async def _list(self, choice: Choice, rest: Rest) -> tuple[bytes, ...]:
+    async def _list(self, choice: Choice, rest: Rest) -> tuple[Instrument, ...]:
         """The venue's instruments, however long that takes; why it takes so long is said each time."""
         failures = 0
         chance = Random(f"{self._seed}{choice.venue}")  # noqa: S311 - jitter
         while True:
             try:
-                pages = await self._ask_instruments(choice, rest)
+                _, instruments = await self._ask_instruments(choice, rest)
             except (Unanswered, RestError) as error:
                 failures += 1
                 self.meter.counters[choice.venue, "instrument lists in vain"] += 1
@@ -182,23 +181,28 @@ class Collector:
                 self.network.enter(Unlisted, choice.venue, reason=str(error))
                 await asyncio.sleep(choice.patience.wait(failures, chance.random()) / SECOND)
                 continue
-            return pages
+            return instruments
 
-    async def _ask_instruments(self, choice: Choice, rest: Rest) -> tuple[bytes, ...]:
+    async def _ask_instruments(
+        self, choice: Choice, rest: Rest,
+    ) -> tuple[tuple[bytes, ...], tuple[Instrument, ...]]:
+        """The pages as they came, and what can be subscribed to of it. Raises Unanswered, RestError."""
         venue = venues.create(choice.venue)
         pages: list[bytes] = []
+        listed: list[Instrument] = []
         requests = venue.instrument_requests()
         while requests:
             reply = await self._ask(choice, rest, requests.pop(0))
             try:
-                _, following = venue.parse_instruments(reply.body)
+                instruments, following = venue.parse_instruments(reply.body)
             except UNREADABLE as error:
                 raise Unanswered(f"{choice.venue} gave an unreadable list of instruments: {error}"[:200]) from error
             pages.append(reply.body)
+            listed += instruments
             requests += [following] if following is not None else []
-        if not self._read(choice, tuple(pages)):
+        if not (found := tradable(listed)):
             raise Unanswered(f"{choice.venue} gave an empty list of instruments")
-        return tuple(pages)
+        return tuple(pages), found
 
     @staticmethod
     async def _ask(choice: Choice, rest: Rest, request: Request) -> Reply:
@@ -207,14 +211,9 @@ class Collector:
         venues.create(choice.venue).check(reply.status, reply.headers, reply.body)
         return reply
 
-    @staticmethod
-    def _read(choice: Choice, pages: tuple[bytes, ...]) -> tuple[Instrument, ...]:
-        venue = venues.create(choice.venue)
-        return tradable(it for page in pages for it in venue.parse_instruments(page)[0])
-
     async def _refresh(self, choice: Choice, rest: Rest) -> None:
         try:
-            pages = await self._ask_instruments(choice, rest)
+            pages, _ = await self._ask_instruments(choice, rest)
         except (Unanswered, RestError):
             self.meter.counters[choice.venue, "instrument lists in vain"] += 1
             return
