@@ -152,6 +152,8 @@ class Pipeline:
             case FeedStatus():
                 self._status(event)
                 self._keep(event, now)
+            case GapOpened() if (found := self._tapes.get((event.venue, event.symbol, event.channel))) is not None:
+                self._gap(found, event, now)
             case _:
                 self._keep(event, now)
         if self._rows >= self.policy.batch_rows:
@@ -293,7 +295,9 @@ class Pipeline:
 
     def _status(self, it: FeedStatus) -> None:
         tape = self._tapes.get((it.venue, it.symbol, it.channel))
-        if tape is not None and it.state is TrustState.DOWN and tape.newest is not None and tape.newest.after is None:
+        # syncing: a connection that has not brought a trade of it yet
+        broken = it.state in (TrustState.DOWN, TrustState.STALE, TrustState.SYNCING)
+        if tape is not None and broken and tape.newest is not None and tape.newest.after is None:
             tape.broken = it.reason or "the connection was lost"
 
     def _mend(self, tape: _Tape, it: Trade, now: int) -> None:

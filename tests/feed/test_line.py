@@ -36,7 +36,7 @@ class Fake:
 
     def __init__(self, setup, now):
         self.counters, self.frames, self.delivered, self.settled = {}, 0, 0, False
-        self.lacking, self.older = 0, False
+        self.lacking, self.older, self.proven = 0, False, True
         self.opened_at, self.closed = now, None
 
     def open(self, now):
@@ -51,6 +51,15 @@ class Fake:
 
     def behind(self, other, tolerance_ns):
         return self.older
+
+    def overlaps(self, before):
+        return self.proven
+
+    def bridge(self, before, reason, now):
+        return [] if self.proven else [error("bridged")]
+
+    def begun(self, symbol):
+        return False
 
 
 def error(reason):

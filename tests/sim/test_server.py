@@ -21,6 +21,7 @@ class Plain:
     """It does what it is told: ``close``, ``go``, ``ping``, ``long``, or an echo."""
 
     name = "kraken"
+    instruments_path = "/0/public/AssetPairs"
 
     def __init__(self, truths, faults, seed):
         self.targets, self.heard, self.open = [], [], set()

@@ -17,6 +17,7 @@ class Plain:
     """A venue that tells everybody everything, says hello, beats every second and echoes."""
 
     name = "kraken"
+    instruments_path = "/0/public/AssetPairs"
 
     def __init__(self, truths, faults, seed):
         self.truths, self.faults = truths, faults

@@ -35,7 +35,9 @@ from onetape.service.choice import choices, lines, tradable
 from onetape.service.referee import Referee
 from onetape.sim import base
 from onetape.sim.faults import FaultPlan
+from onetape.sim.listings import LISTINGS
 from onetape.sim.simulator import Simulator, Unreachable
+from onetape.sim.venues import VENUES
 
 START = 1_790_000_000 * SECOND
 WAY_NS = 2 * MILLISECOND  # one way, of frames and requests
@@ -78,10 +80,11 @@ class Lab:
     """One run: ``play(until)`` as often as wanted, then look."""
 
     def __init__(self, plan: FaultPlan | None = None, *, venue: str | None = None, seed: int = 1, pace: float = 1.0,
-                 depth: int = 100, promised: bool = False, classes=None, settings=None, record=None):
-        names = [venue] if venue else ["binance", "kraken"]
-        self.sim = Simulator(seed, names, start=START, plan=plan, pace=pace, history_ns=10 * SECOND,
-                             **({} if classes is None else {"classes": classes}))
+                 depth: int = 100, promised: bool = False, classes=VENUES, settings=None, record=None,
+                 listings=LISTINGS):
+        names = [venue] if venue else sorted(classes)
+        self.sim = Simulator(seed, names, start=START, plan=plan, pace=pace, history_ns=10 * SECOND, classes=classes,
+                             listings=listings)
         self.now = START
         self.door = Door(seed)
         self.record = record or (lambda _: None)
@@ -89,7 +92,7 @@ class Lab:
         self.pipeline = Pipeline(
             store=self.stored.append, commit=lambda _: None, publish=self._published, book_of=self.book,
         )
-        self.referee = Referee(self.sim.truths, depth, promised=promised)
+        self.referee = Referee(self.sim, depth, promised=promised)
         self.counters: Counter[str] = Counter()
         self.heard = lambda _: None  # of every event of the feed
         self.attempts: dict[str, list[int]] = {name: [] for name in names}
@@ -143,7 +146,7 @@ class Lab:
         wanted = {(line.setup.venue, it.symbol) for line in self.door.lines.values() for it in line.setup.wanted}
         books = self.books()
         return (
-            len(self.door.lines) == len(self._names) and set(self.states.values()) == {Lifecycle.ACTIVE}
+            {it.setup.venue for it in self.door.lines.values()} == set(self._names) and set(self.states.values()) == {Lifecycle.ACTIVE}
             and set(books) == wanted and all(it.state is TrustState.LIVE for it in books.values())
         )
 
@@ -156,7 +159,8 @@ class Lab:
         told: dict[InstrumentId, set[int]] = {id: set() for id in self.ids}
         for it in self.gaps.values():
             id = InstrumentId(it.venue, it.symbol)
-            told[id] |= set(range(int(it.after) + 1, int(it.before))) - self.ids[id]
+            number = self.sim.venues[it.venue].number
+            told[id] |= set(range(number(it.after) + 1, number(it.before))) - self.ids[id]
         return told
 
     def deceived(self, patience_ns: int):
@@ -231,7 +235,9 @@ class Lab:
                     self.followers[id] = Follower(it.venue, 200)
                 self.followers[id].add(it, book)
             case Trade():
-                self.ids.setdefault(InstrumentId(it.venue, it.symbol), set()).add(int(it.id))
+                self.ids.setdefault(InstrumentId(it.venue, it.symbol), set()).add(
+                    self.sim.venues[it.venue].number(it.id)
+                )
                 self.traded_at[InstrumentId(it.venue, it.symbol)] = it.available_at
             case FeedStatus() if it.channel in TAPES:
                 self.tapes[InstrumentId(it.venue, it.symbol)] = it.state
@@ -344,15 +350,23 @@ class Lab:
         done(answer)
 
     def _discover(self, choice):
-        venue = venues.create(choice.venue)
-        (request,) = venue.instrument_requests()
+        """Asks for one list after the other, page by page; from the beginning where an answer is none."""
+        venue, found = venues.create(choice.venue), []
+        pending = venue.instrument_requests()
+
+        def ask(request):
+            self._request(choice.venue, request, Priority.DISCOVERY, listed)
 
         def listed(answer):
             if isinstance(answer, str) or answer.status != 200:
                 self._at(self.now + 5 * SECOND, lambda: self._discover(choice))
                 return
-            instruments = tradable(venue.parse_instruments(answer.body)[0])
-            setups = lines(choice, instruments)
-            self.enter(Started, choice.venue, lines=setups, instruments=instruments)
+            instruments, more = venue.parse_instruments(answer.body)
+            found.extend(instruments)
+            if more is not None or pending:
+                ask(more or pending.pop(0))
+                return
+            instruments = tradable(found)
+            self.enter(Started, choice.venue, lines=lines(choice, instruments), instruments=instruments)
 
-        self._request(choice.venue, request, Priority.DISCOVERY, listed)
+        ask(pending.pop(0))

@@ -42,8 +42,9 @@ CASES = {
     "dns": [Fault(kind=FaultKind.DNS, at=AT, lasts=LASTS), CLOSE],
     "dns at the start": [Fault(kind=FaultKind.DNS, at=0.0, lasts=LASTS)],
 }
-SYMBOLS = {"binance": "BTCUSDT", "kraken": "BTC/USDT"}
-SETTINGS = {"pairs": ["BTC-USDT", "ETH-USDT"]}
+SYMBOLS = {"binance": "BTCUSDT", "bybit": "linear:BTCUSDT", "kraken": "BTC/USDT"}
+PAIRS = {"bybit": ["BTC-USDT", "ETH-USDT", "BTC-USDT-PERP"]}
+UNSEEN = {("bybit", "drop"), ("bybit", "skip_sequence")}  # its ids do not tell that one is missing between two others
 
 
 def plan_of(case, venue):
@@ -56,12 +57,14 @@ def plan_of(case, venue):
     return FaultPlan(faults=tuple(faults), seed=7)
 
 
-@pytest.mark.parametrize("venue", ["binance", "kraken"])
+@pytest.mark.parametrize("venue", SYMBOLS)
 @pytest.mark.parametrize("case", CASES)
 @pytest.mark.parametrize("rotating", [False, True], ids=["", "rotating"])
 def test_a_fault(case, venue, rotating):
     plan = plan_of(case, venue)
-    settings = {**SETTINGS, "timings": {"rotate_after": 7.0}} if rotating else SETTINGS
+    settings = {"pairs": PAIRS.get(venue, ["BTC-USDT", "ETH-USDT"])}
+    if rotating:
+        settings["timings"] = {"rotate_after": 7.0}
     lab = Lab(plan, venue=venue, settings=settings, pace=0.7, promised=True)
     lab.start()
     if case != "dns at the start":
@@ -86,4 +89,5 @@ def test_a_fault(case, venue, rotating):
     verdict = lab.referee.finish()
     assert verdict.books > 50
     assert not verdict.wrong, verdict.findings
-    assert lab.missing() == lab.told_missing()
+    if (venue, case) not in UNSEEN:
+        assert lab.missing() == lab.told_missing()

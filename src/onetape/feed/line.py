@@ -8,12 +8,14 @@ from onetape.feed.inputs import Closed, Setup
 from onetape.feed.pace import Pace
 from onetape.feed.session import Session
 from onetape.model import (
+    TAPES,
     Command,
     Connect,
     ConnectionState,
     Disconnect,
     Event,
     FeedError,
+    FeedStatus,
     Fetch,
     Lifecycle,
     Reconnect,
@@ -117,7 +119,7 @@ class Line:
             return out
         self.leader = ""
         if self.next in self._sessions:
-            return out + self._promote(it.reason, now)
+            return self._succeed(out, it.reason, now)
         if self.next:
             return self._await_replacement(it.reason, now, out)
         permanent = it.status in PERMANENT or self.spec.close_codes.get(it.code) is Reaction.DROP
@@ -176,7 +178,7 @@ class Line:
             return out
         self.leader = ""
         if self.next in self._sessions:
-            return out + self._promote(it.reason, now)
+            return self._succeed(out, it.reason, now)
         if self.next:
             return self._await_replacement(it.reason, now, out)
         self._retry(it.reason, 0, now, out)
@@ -202,11 +204,15 @@ class Line:
 
     def _can_take_over(self) -> bool:
         new, old = self._sessions.get(self.next), self._sessions.get(self.leader)
-        return new is not None and new.settled and (old is None or not new.behind(old, BEHIND_NS))
+        if new is None or not new.settled:
+            return False
+        return old is None or (new.overlaps(old) and not new.behind(old, BEHIND_NS))
 
     def _switch(self, now: int) -> list[Outcome]:
         """The replacement is complete: from here on its books are the ones."""
         old, out = self.leader, list[Outcome]()
+        if old in self._sessions:
+            out += self._bridge(self._sessions[old], self._why, now)
         out += self._promote(f"replaced: {self._why}", now)
         out += self._end(old, self._why, now)
         return out
@@ -236,6 +242,20 @@ class Line:
         self._enter(state, reason, now, out, told=True)
         self._schedule_rotation(now)
         return out
+
+    def _succeed(self, out: list[Outcome], reason: str, now: int) -> list[Outcome]:
+        """The leader is gone, with what it said at its end, and its replacement is there."""
+        new = self._sessions[self.next]
+        kept = [
+            (name, it) for name, it in out
+            if not (isinstance(it, FeedStatus) and it.channel in TAPES and new.begun(it.symbol))  # that goes on
+        ]
+        if self.last is not None:
+            kept += self._bridge(self.last, reason, now)
+        return kept + self._promote(reason, now)
+
+    def _bridge(self, old: Session, reason: str, now: int) -> list[Outcome]:
+        return [(self.next, it) for it in self._sessions[self.next].bridge(old, reason, now)]
 
     # --- small things -----------------------------------------------------------------------------------------------
 

@@ -9,6 +9,7 @@ from onetape.book.sync import BookSync, Output
 from onetape.clock import HOUR, SECOND
 from onetape.errors import BadFrame, ClockSkew, RestError, TryAgain
 from onetape.feed.liveness import BookFrozen, HeartbeatSilent, Liveness, SocketSilent, SubscriptionSilent
+from onetape.feed.overlap import Overlap
 from onetape.feed.resync import Resync, Step
 from onetape.feed.watch import SubscriptionWatch
 from onetape.model import (
@@ -116,6 +117,8 @@ class Session:
         self._vain = self._unheard = 0  # frames since the last event that could not be read, or are not known
         self._dropped: dict[Subscription, str] = {}  # and why
         self._awaited = {it for it in wanted or () if it.channel in TAPES}  # of which nothing has come yet
+        self.overlap = None if venue.spec.counted_trades else Overlap()
+        """What tells, where ids cannot, whether the next connection has every trade."""
         self._increments: dict[str, tuple[Decimal, Decimal]] = {}  # tick and lot, as last told
         self._refused_frame: bytes | None = None  # it was quarantined already
         self._pong_by: int | None = None
@@ -147,6 +150,38 @@ class Session:
             symbol in theirs and feed.sync.time + tolerance_ns < theirs[symbol].time
             for symbol, feed in self._feeds.items()
         )
+
+    def overlaps(self, before: "Session") -> bool:
+        """No trade can have been lost between that connection and this one."""
+        return self.overlap is None or before.overlap is None or all(
+            self.overlap.proven(before.overlap, it.symbol) for it in self._tapes()
+        )
+
+    def bridge(self, before: "Session", reason: str, now: int) -> list[Event]:
+        """What is to be told of the tapes when this connection takes over from that one, where ids tell nothing."""
+        out: list[Event] = []
+        if self.overlap is None or before.overlap is None:
+            return out
+        for it in self._tapes():
+            hole = self.overlap.hole(before.overlap, it.symbol)
+            if hole is not None:
+                last, first = hole
+                out.append(GapOpened(
+                    venue=first.venue, symbol=first.symbol, exchange_time=first.exchange_time, received_time=now,
+                    available_at=now, channel=first.channel, after=last.id, before=first.id,
+                    from_time=last.exchange_time, to_time=first.exchange_time,
+                    cause=f"{reason}; ids cannot tell what was missed",
+                ))
+            elif not self.overlap.begun(it.symbol) and not self.overlap.proven(before.overlap, it.symbol):
+                out.append(self._status(it, TrustState.STALE, reason, now))
+        return out
+
+    def begun(self, symbol: str) -> bool:
+        """Of a tape whose ids prove nothing: a trade came over this connection."""
+        return self.overlap is not None and self.overlap.begun(symbol)
+
+    def _tapes(self) -> Iterable[Subscription]:
+        return (it for it in self._wanted or () if it.channel in TAPES)
 
     def introduce(self, now: int) -> list[Event]:
         """All that somebody has to be told who was not listening until now."""
@@ -201,6 +236,8 @@ class Session:
         self.frames += 1
         self._refused_frame = None
         self._liveness.frame(now)
+        if self.overlap is not None:
+            self.overlap.heard_at = now
         out: list[Event | Command] = []
         if self._vain > MAX_VAIN or self._unheard > MAX_UNKNOWN:
             what = "could not be read" if self._vain > MAX_VAIN else "are of no known kind"
@@ -271,8 +308,7 @@ class Session:
 
     def close(self, reason: str, now: int) -> list[Event | Command]:
         """The socket is gone, and with it every book; what a tape misses from now on, its ids may not tell."""
-        tapes = (it for it in self._wanted or () if it.channel in TAPES)
-        out: list[Event | Command] = [self._status(it, TrustState.DOWN, reason, now) for it in tapes]
+        out: list[Event | Command] = [self._status(it, TrustState.DOWN, reason, now) for it in self._tapes()]
         for feed in self._feeds.values():
             out += feed.sync.down(reason, now)
         return out
@@ -356,6 +392,8 @@ class Session:
             return
         subscription = self._channels.get((it.symbol, interval or channel))
         self._heard(subscription, now)
+        if self.overlap is not None and isinstance(it, Trade):
+            self.overlap.trade(it)
         if subscription in self._awaited:
             self._awaited.remove(subscription)
             out.append(self._status(subscription, TrustState.LIVE, "", now))
@@ -402,6 +440,8 @@ class Session:
         self._reschedule()
         if not it.removed:
             self._watch.acked(it.subscriptions)
+            if self.overlap is not None:
+                self.overlap.acked((one.symbol for one in it.subscriptions if one.channel in TAPES), now)
             return
         self._left(it.subscriptions, now, out)
 
@@ -550,8 +590,17 @@ class Session:
                 self._take_steps([(feed, self._relay(feed, outputs, now, out))], now, out)
             elif not symbol or self._may_be_damaged(symbol):
                 self._distrust_all(f"unreadable frame: {reason}", now, out)
+        if self.overlap is not None and (channel is None or channel in TAPES):
+            tapes = [it for it in self._tapes() if symbol in ("", it.symbol)]
+            self._doubt(tapes, f"unreadable frame: {reason}", now, out)
         if not again:
             out.append(self._error(symbol, channel or "", reason, now, quarantined=True, frame=frame))
+
+    def _doubt(self, tapes: Iterable[Subscription], reason: str, now: int, out: list[Event | Command]) -> None:
+        """What these tapes may have missed, their ids will not tell."""
+        for it in tapes:
+            self._awaited.add(it)
+            out.append(self._status(it, TrustState.STALE, reason, now))
 
     def _may_be_damaged(self, symbol: str) -> bool:
         """A book frame of an unknown symbol may have been one of ours, where no number would show that it is missing.
@@ -623,6 +672,8 @@ class Session:
     def _wake_up(self, subscription: Subscription, reason: str, now: int, out: list[Event | Command]) -> None:
         if subscription.channel is Channel.BOOK and (feed := self._feeds.get(subscription.symbol)):
             self._take_steps([(feed, self._relay(feed, feed.sync.distrust(reason, now), now, out))], now, out)
+        elif subscription.channel in TAPES:
+            self._doubt([subscription], reason, now, out)
         if self._feed_by_stream(subscription) is None:  # such a book subscribes again by itself, to get its snapshot
             self._ask_again(subscription, reason, now, out)
 

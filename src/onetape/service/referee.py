@@ -6,7 +6,7 @@ from heapq import nlargest, nsmallest
 from msgspec import Struct
 
 from onetape.book.sync import BookSync
-from onetape.clock import MICROSECOND, SECOND
+from onetape.clock import SECOND
 from onetape.model import (
     BookDelta,
     BookSnapshot,
@@ -20,13 +20,13 @@ from onetape.model import (
     TrustState,
 )
 from onetape.sim.base import Change
+from onetape.sim.simulator import Simulator
 from onetape.sim.truth import Book, Truth
 
 MAX_FINDINGS = 20
 SUMMED = 10  # levels that a checksum covers: what is lost below them cannot be seen
+BEHIND_NS = SECOND  # of what another connection showed: no further back is a book looked for
 SKEWS_NS = (10 * SECOND, 5 * SECOND, 2 * SECOND, 0)
-BY_TIME = frozenset({"kraken"})
-"""Venues whose books carry no number of the venue's: their moment is their time, to a microsecond."""
 
 
 class Verdict(Struct):
@@ -83,14 +83,15 @@ class Referee:
     """Sees every published event, and the books as they are then."""
 
     def __init__(
-        self, truths: Mapping[tuple[str, str], Truth], depth: int = 100, *, promised: bool = False,
+        self, simulator: Simulator, depth: int = 100, *, promised: bool = False,
     ) -> None:
         """``depth``: levels that are compared; ``promised``: only those for which the book's verification stands."""
         self.verdict = Verdict(how=f" (of those with a checksum the best {SUMMED})" if promised else "")
-        self._truths, self._depth, self._promised = truths, depth, promised
+        self._venues, self._truths = simulator.venues, simulator.truths
+        self._depth, self._promised = depth, promised
         self._mirrors: dict[InstrumentId, _Mirror] = {}
         self._ids: dict[InstrumentId, set[int]] = {}
-        self._gaps: dict[InstrumentId, dict[tuple[str, str], None]] = {}  # open ones, by (after, before)
+        self._gaps: dict[InstrumentId, dict[tuple[int, int], None]] = {}  # open ones, by (after, before)
 
     def add(self, it: Event, book: BookSync | None) -> None:
         """``book``: of the event's instrument, as it is now."""
@@ -98,9 +99,9 @@ class Referee:
             case Trade():
                 self._trade(it)
             case GapOpened():
-                self._gaps.setdefault(InstrumentId(it.venue, it.symbol), {})[it.after, it.before] = None
+                self._gaps.setdefault(InstrumentId(it.venue, it.symbol), {})[self._range(it)] = None
             case GapClosed():
-                self._gaps.get(InstrumentId(it.venue, it.symbol), {}).pop((it.after, it.before), None)
+                self._gaps.get(InstrumentId(it.venue, it.symbol), {}).pop(self._range(it), None)
             case BookDelta() | BookSnapshot() if book is not None and book.sequence == it.sequence:
                 if book.state is TrustState.LIVE:
                     self._book(it, book)
@@ -112,7 +113,7 @@ class Referee:
             seen = range(min(ids), max(ids) + 1)  # a gap since the run before is no matter of this one
             missing = set(seen) - ids
             gaps = self._gaps.get(id, ())
-            told = {it for after, before in gaps for it in range(int(after) + 1, int(before)) if it in seen} - ids
+            told = {it for after, before in gaps for it in range(after + 1, before) if it in seen} - ids
             untold = len(missing ^ told)
             self.verdict.missing += len(missing)
             self.verdict.untold += untold
@@ -120,22 +121,26 @@ class Referee:
                 self._say(f"{id}: of {len(missing)} trades missing {untold} untold")
         return self.verdict
 
+    def _range(self, it: GapOpened | GapClosed) -> tuple[int, int]:
+        number = self._venues[it.venue].number
+        return number(it.after), number(it.before)
+
     def _trade(self, it: Trade) -> None:
-        id = InstrumentId(it.venue, it.symbol)
-        truth = self._truths[id]
-        listing = truth.listing
+        id, venue = InstrumentId(it.venue, it.symbol), self._venues[it.venue]
+        listing = self._truths[id].listing
+        number = venue.number(it.id)
+        match = venue.match(it.symbol, number)
         self.verdict.trades += 1
-        self._ids.setdefault(id, set()).add(int(it.id))
-        (match,) = truth.matches_from(int(it.id), 1)
-        true = (str(match.id), match.price * listing.tick, match.size * listing.lot, match.buy)
-        if (it.id, it.price, it.size, it.side is Side.BUY) != true:
+        self._ids.setdefault(id, set()).add(number)
+        true = match and (match.price * listing.tick, match.size * listing.lot, match.buy)
+        if (it.price, it.size, it.side is Side.BUY) != true:
             self.verdict.wrong += 1
             self._say(f"{id}: trade {it} is not {match}")
 
     def _book(self, it: BookDelta | BookSnapshot, book: BookSync) -> None:
         depth = SUMMED if self._promised and book.verification.startswith("checksum") else self._depth
         bids, asks = book.book.bids(depth), book.book.asks(depth)
-        find = self._by_time if it.venue in BY_TIME else self._by_sequence
+        find = self._by_time if self._venues[it.venue].book_clock_ns else self._by_sequence
         equal = find(it, self._truths[book.id], bids, asks)
         if equal is None:
             return
@@ -162,22 +167,24 @@ class Referee:
         self, it: BookDelta | BookSnapshot, truth: Truth, bids: list[Level], asks: list[Level],
     ) -> bool | None:
         """At the venue's time; where the venue's clock is wrong, at any time after the book before it."""
-        id, time = InstrumentId(it.venue, it.symbol), it.exchange_time // MICROSECOND
+        id, clock_ns = InstrumentId(it.venue, it.symbol), self._venues[it.venue].book_clock_ns
+        time = it.exchange_time // clock_ns
         mirror = self._mirrors.get(id)
         before = truth.book_at(mirror.sequence) if mirror is not None else _long_before(truth, it.exchange_time)
         if before is None:
             return None
         mirror = self._mirrors[id] = mirror or _Mirror(truth, before)
-        mirror.move(lambda change: change.time // MICROSECOND <= time)
+        mirror.move(lambda change: change.time // clock_ns <= time)
         if mirror.equals(bids, asks):
             return True
-        then = truth.book_at_time(it.exchange_time - it.exchange_time % MICROSECOND + MICROSECOND - 1)
+        then = truth.book_at_time(time * clock_ns + clock_ns - 1)
         if then is not None and then.sequence < before.sequence:  # of another connection, a little behind
             mirror = self._mirrors[id] = _Mirror(truth, then)
             if mirror.equals(bids, asks):
                 return True
-        mirror = self._mirrors[id] = _Mirror(truth, before)
-        for moment in sorted({change.time for change in truth.changes_since(before.sequence)}):
+        earlier = truth.book_at_time(before.time - BEHIND_NS) or before
+        mirror = self._mirrors[id] = _Mirror(truth, earlier)
+        for moment in sorted({change.time for change in truth.changes_since(earlier.sequence)}):
             mirror.move(lambda change, moment=moment: change.time <= moment)  # type: ignore[misc]
             if mirror.equals(bids, asks):
                 return True

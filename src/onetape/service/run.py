@@ -72,7 +72,7 @@ async def collect(
             chosen = [redirect(it, server) for it in chosen if it.venue in simulated.venues]
             tasks.append(asyncio.create_task(_ends(server.wait, stop)))
             if simulated.compare:
-                referee = Referee(server.simulator.truths, promised=bool(simulated.plan.faults))
+                referee = Referee(server.simulator, promised=bool(simulated.plan.faults))
         collector = Collector(
             chosen, policy=policy_of(settings), store=store, recording=record, publish=hear, log=log,
             seed=int.from_bytes(os.urandom(4)),

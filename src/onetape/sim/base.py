@@ -20,6 +20,8 @@ class Listing(Struct, frozen=True, kw_only=True):
     """0.00001; written with as many digits as the venue shows in sizes."""
     rate: float = 1.0
     """Of its order flow, against the market's own pace."""
+    contract: Decimal = Decimal(1)
+    """Base units in one unit of size: 0.01 where a contract is a hundredth of a bitcoin."""
 
 
 class Match(Struct, frozen=True, gc=False):
@@ -112,6 +114,19 @@ class SimVenue(Protocol):
     """
 
     name: str
+    book_clock_ns: int
+    """0: a book's sequence, as clients see it, is that of the truth. Else books have no number that could be compared:
+    they are known by their time, which is told in steps of so many ns."""
+    instruments_path: str
+    """Of the REST request that lists the instruments, without its query."""
+
+    def number(self, trade_id: str) -> int:
+        """The number of a trade of the tape's channel, consecutive within its instrument, from the id that is sent."""
+        ...
+
+    def match(self, symbol: str, number: int) -> Match | None:
+        """What the tape's trade of this number truly is; None if that is too long ago, or it never was."""
+        ...
 
     def connect(self, connection: int, target: str, now: int) -> list[Action]:
         """A WebSocket to this path and query is asked for. Raises Rejected."""

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from onetape.clock import SECOND
 from onetape.errors import UsageError
-from onetape.sim.listings import LISTINGS
+from onetape.sim.listings import LISTINGS, SHOWS
 
 
 class FaultKind(StrEnum):
@@ -57,6 +57,13 @@ class FaultKind(StrEnum):
     """WebSocket handshakes end in HTTP status ``code`` (503), with ``seconds`` as Retry-After."""
     DNS = "dns"
     """The venue's names are not found: no connection, no request."""
+    UNLISTED = "unlisted"
+    """``symbol`` is not listed: not yet, or no more. The list of instruments is without it, subscribing to it is refused
+    like something that never was, and nothing is said of it."""
+    EMPTY_LIST = "empty_list"
+    """The list of instruments has none."""
+    BAD_LIST = "bad_list"
+    """The list of instruments is cut somewhere; with ``code``: whole, but filled up with blanks to so many bytes."""
 
 
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -134,6 +141,10 @@ class Faults:
                 return it
         return None
 
+    def listed(self, venue: str, symbol: str, now: int) -> bool:
+        """Whether there is such an instrument at this time."""
+        return self.active(FaultKind.UNLISTED, venue, now, symbol) is None
+
     def hits(self, fault: Fault) -> bool:
         """The next of those that it concerns; call once for each."""
         return fault.share >= 1.0 or self._dice.random() < fault.share
@@ -199,11 +210,11 @@ def _problems(it: Fault) -> list[str]:
         "a number is not finite": not all(map(_finite, (it.at, it.lasts, it.share, it.seconds))),
         "a close code is 0 or between 1000 and 4999": it.kind is FaultKind.CLOSE and not _close_code(it.code),
         "a status is 0 or between 400 and 599": it.kind in _WITH_STATUS and it.code != 0 and not 400 <= it.code <= 599,
-        f"no simulated venue is called {it.venue!r}": it.venue not in ("", *LISTINGS),
+        f"no simulated venue is called {it.venue!r}": it.venue not in ("", *LISTINGS, *SHOWS),
         f"no channel is called {it.channel!r}": it.channel not in ("", *_CHANNELS),
         f"{it.kind} must last": it.kind not in _OF_A_MOMENT and it.lasts == 0,
         f"{it.kind} needs seconds": it.kind in _WITH_SECONDS and it.seconds == 0,
-        "refuse_symbol needs a symbol": it.kind is FaultKind.REFUSE_SYMBOL and not it.symbol,
+        f"{it.kind} needs a symbol": it.kind in _WITH_SYMBOL and not it.symbol,
     }
     return [problem for problem, is_so in checks.items() if is_so]
 
@@ -211,6 +222,7 @@ def _problems(it: Fault) -> list[str]:
 _CHANNELS = ("trades", "book", "quotes", "ticker", "candles")
 _OF_A_MOMENT = (FaultKind.CLOSE, FaultKind.NOTICE, FaultKind.HALF_OPEN, FaultKind.GIANT)
 _WITH_SECONDS = (FaultKind.DELAY, FaultKind.SLOW_REST, FaultKind.CLOCK_SKEW)
+_WITH_SYMBOL = (FaultKind.REFUSE_SYMBOL, FaultKind.UNLISTED)
 _WITH_STATUS = (FaultKind.REST_STATUS, FaultKind.REFUSE_CONNECT)
 
 

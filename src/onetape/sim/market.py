@@ -12,7 +12,7 @@ from onetape.sim.truth import Truth
 RATE = 8.0
 """Orders per second that an instrument of rate 1 gets at pace 1, bursts aside."""
 
-_PRICES = {"BTC": 64_000.0, "ETH": 3_200.0, "SOL": 150.0, "DOGE": 0.16}
+_PRICES = {"BTC": 64_000.0, "ETH": 3_200.0, "SOL": 150.0, "DOGE": 0.16, "TON": 3.2, "UNI": 8.5, "PEPE": 1.1e-5}
 _OTHER_PRICE = 100.0
 _VOLATILITY = 7e-5  # of a price, per square root of a second: 40 % a year
 _BASIS = {"USD": 0.0, "USDT": -3e-4, "USDC": 1e-4}  # what a dollar costs in each of them, about

@@ -2,6 +2,7 @@
 from collections.abc import Iterable
 from heapq import heappop, heappush
 from random import Random
+from typing import Any
 
 import msgspec
 
@@ -13,8 +14,8 @@ GIANT_BYTES = 64 * 1024 * 1024
 REORDER_WAIT_NS = SECOND  # a frame that waits for its successor waits no longer
 
 _ON_FRAMES = (
-    FaultKind.SILENT, FaultKind.DROP, FaultKind.CORRUPT, FaultKind.DOUBLE, FaultKind.GARBAGE, FaultKind.DELAY,
-    FaultKind.REORDER,
+    FaultKind.UNLISTED, FaultKind.SILENT, FaultKind.DROP, FaultKind.CORRUPT, FaultKind.DOUBLE, FaultKind.GARBAGE,
+    FaultKind.DELAY, FaultKind.REORDER,
 )
 
 
@@ -126,7 +127,7 @@ class Network:
             if fault is None or not self._faults.hits(fault):
                 continue
             match kind:
-                case FaultKind.SILENT | FaultKind.DROP:
+                case FaultKind.UNLISTED | FaultKind.SILENT | FaultKind.DROP:
                     self.swallowed += 1
                     return
                 case FaultKind.CORRUPT:
@@ -170,6 +171,23 @@ def corrupted(data: bytes, dice: Random) -> bytes:
         if not _is_json(changed):
             return changed
     return data[:dice.randrange(1, len(data))] if len(data) > 1 else b"\xff"
+
+
+def emptied(data: bytes) -> bytes:
+    """The same document without a row in it: every list, and every table of tables, is empty."""
+    return msgspec.json.encode(_without_rows(msgspec.json.decode(data)))
+
+
+def _without_rows(it: Any) -> Any:
+    match it:
+        case list():
+            return []
+        case dict() if len(it) > 1 and all(isinstance(value, dict) for value in it.values()):
+            return {}
+        case dict():
+            return {key: _without_rows(value) for key, value in it.items()}
+        case _:
+            return it
 
 
 def _is_json(data: bytes) -> bool:

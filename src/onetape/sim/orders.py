@@ -27,7 +27,7 @@ class Orders:
 
     def __init__(self, truth: Truth, dice: Random) -> None:
         self._truth, self._dice = truth, dice
-        self._tick, self._lot = float(truth.listing.tick), float(truth.listing.lot)
+        self._tick, self._lot = float(truth.listing.tick), float(truth.listing.lot * truth.listing.contract)
         self._worth = 0.0
         self._half_spread = self._reach = 1.0  # in ticks, as is all that follows
 

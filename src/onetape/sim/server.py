@@ -32,6 +32,7 @@ HOSTS = MappingProxyType({
     "api1.binance.com": "binance", "api2.binance.com": "binance", "api3.binance.com": "binance",
     "api4.binance.com": "binance", "api-gcp.binance.com": "binance", "data-api.binance.vision": "binance",
     "ws.kraken.com": "kraken", "api.kraken.com": "kraken",
+    "stream.bybit.com": "bybit", "api.bybit.com": "bybit", "api.bytick.com": "bybit",
 })
 """Real names and the venues behind them: a client that is redirected by name resolution needs no prefix."""
 

@@ -5,11 +5,11 @@ from msgspec import structs
 
 from onetape.clock import MINUTE, SECOND
 from onetape.errors import UsageError
-from onetape.sim.base import Action, Close, Happening, Rejected, Response, SimVenue
+from onetape.sim.base import Action, Close, Happening, Listing, Rejected, Response, SimVenue
 from onetape.sim.faults import Fault, FaultKind, FaultPlan, Faults, moments
-from onetape.sim.listings import LISTINGS
+from onetape.sim.listings import LISTINGS, SHOWS
 from onetape.sim.market import Market
-from onetape.sim.network import Network
+from onetape.sim.network import Network, corrupted, emptied
 from onetape.sim.truth import Truth
 from onetape.sim.venues import VENUES, VenueClass
 
@@ -30,16 +30,23 @@ class Simulator:
     def __init__(
         self, seed: int = 1, venues: Iterable[str] | None = None, *, start: int, plan: FaultPlan | None = None,
         pace: float = 1.0, history_ns: int = 10 * MINUTE, classes: Mapping[str, VenueClass] = VENUES,
+        listings: Mapping[str, Iterable[Listing]] = LISTINGS,
     ) -> None:
         """``venues``: None for all. Raises UsageError: a venue is not simulated."""
         names = sorted(classes if venues is None else set(venues))
-        unknown = [name for name in names if name not in classes or name not in LISTINGS]
+        unknown = [name for name in names if name not in classes]
         if unknown:
             raise UsageError(f"no simulated venue is called {', '.join(unknown)}; there are {', '.join(classes)}")
         self.now = start
-        self.market = Market(seed, [it for name in names for it in LISTINGS[name]], start, pace, history_ns)
-        self.truths: Mapping[tuple[str, str], Truth] = self.market.truths
+        shown = {name: SHOWS.get(name, name) for name in names}  # by venue: whose market
+        markets = sorted(set(shown.values()))
+        self.market = Market(seed, [it for name in markets for it in listings[name]], start, pace, history_ns)
+        self.truths: Mapping[tuple[str, str], Truth] = {
+            (name, symbol): truth for name in names for (market, symbol), truth in self.market.truths.items()
+            if market == shown[name]
+        }
         """By venue and symbol."""
+        self._showing = {it: [name for name in names if shown[name] == it] for it in markets}
         self._faults = Faults(plan or FaultPlan(), start)
         self._network = Network(self._faults)
         self.venues: Mapping[str, SimVenue] = {
@@ -111,10 +118,21 @@ class Simulator:
             return Response(fault.code or 503, b"", _retry_after(fault))
         response = it.request(method, target, now, headers or {}, client)
         self._refresh(venue)
+        if target.partition("?")[0] == it.instruments_path and response.status == 200:
+            response = self._listed(venue, response, now)
         slow = self._faults.active(FaultKind.SLOW_REST, venue, now)
         if slow is not None and self._faults.hits(slow):
             response = structs.replace(response, after_ns=response.after_ns + round(slow.seconds * SECOND))
         return response
+
+    def _listed(self, venue: str, response: Response, now: int) -> Response:
+        """A list of instruments, or what the plan makes of it."""
+        body = response.body
+        if (empty := self._faults.active(FaultKind.EMPTY_LIST, venue, now)) is not None and self._faults.hits(empty):
+            body = emptied(body)
+        if (bad := self._faults.active(FaultKind.BAD_LIST, venue, now)) is not None and self._faults.hits(bad):
+            body = body.ljust(bad.code) if bad.code else corrupted(body, self._faults.dice)
+        return structs.replace(response, body=body)
 
     def _reach(self, venue: str, now: int) -> SimVenue:
         fault = self._faults.active(FaultKind.DNS, venue, now)
@@ -150,8 +168,8 @@ class Simulator:
             for it in self.market.wake(time):
                 if self.witness is not None:
                     self.witness(it)
-                venue = it.listing.venue
-                self._send(venue, self.venues[venue].happen(it, time), time)
+                for venue in self._showing[it.listing.venue]:
+                    self._send(venue, self.venues[venue].happen(it, time), time)
             for name, due in self._due.items():
                 if due <= time:
                     self._wake(name, time)

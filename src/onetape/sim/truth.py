@@ -177,6 +177,11 @@ class Truth:
         """Those that are kept, ascending; ids are consecutive. A view, not to be changed."""
         return self._matches
 
+    def match(self, id: int) -> Match | None:
+        """The one with this id; None if that is too long ago, or it never was."""
+        found = self.matches_from(id, 1)
+        return found[0] if found and found[0].id == id else None
+
     def matches_from(self, id: int, limit: int) -> list[Match]:
         """At most ``limit`` with this id or a higher one, ascending."""
         return self._slice(id - self._matches[0].id, limit) if self._matches else []

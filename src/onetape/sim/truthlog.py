@@ -31,7 +31,7 @@ class TruthLog:
             raise UsageError(f"cannot write the truth to {self._path}: {error.strerror}") from error
         self._out = zstandard.ZstdCompressor(level=3).stream_writer(self._file)
         self._unflushed = 0
-        for (venue, symbol), truth in self._simulator.truths.items():
+        for (venue, symbol), truth in self._simulator.market.truths.items():
             last = truth.last_matches(1)
             self._write({
                 "venue": venue, "symbol": symbol, "tick": str(truth.listing.tick), "lot": str(truth.listing.lot),

@@ -156,6 +156,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     timings: Timings = Timings()
     budget: Budget
+    counted_trades: bool = True
+    """Ids of the tape are consecutive; else only the connection can tell that a trade may have been lost."""
     close_codes: Mapping[int, Reaction] = {}
     """WebSocket close codes that are not simply transient."""
     maintenance_wait_ns: int = 5 * SECOND

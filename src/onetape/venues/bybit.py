@@ -101,6 +101,7 @@ SPEC = Spec(
     ),
     timings=Timings(ping_every_ns=20 * SECOND),
     budget=Budget(600, 5 * SECOND),
+    counted_trades=False,  # ids are UUIDs on linear, and rise by whatever on spot
     ban_wait_ns=10 * MINUTE,
 )
 

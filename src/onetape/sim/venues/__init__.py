@@ -7,6 +7,7 @@ from onetape.sim.base import SimVenue
 from onetape.sim.faults import Faults
 from onetape.sim.truth import Truth
 from onetape.sim.venues.binance import Binance
+from onetape.sim.venues.bybit import Bybit
 from onetape.sim.venues.kraken import Kraken
 
 
@@ -16,4 +17,4 @@ class VenueClass(Protocol):
     def __call__(self, truths: Mapping[str, Truth], faults: Faults, seed: int) -> SimVenue: ...
 
 
-VENUES: Mapping[str, VenueClass] = MappingProxyType({"binance": Binance, "kraken": Kraken})
+VENUES: Mapping[str, VenueClass] = MappingProxyType({"binance": Binance, "bybit": Bybit, "kraken": Kraken})

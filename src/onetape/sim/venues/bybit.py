@@ -12,12 +12,13 @@ from random import Random
 from msgspec import Struct, field, json
 
 from onetape.clock import MILLISECOND, MINUTE, SECOND
-from onetape.sim.base import Action, Close, Frame, Happening, Rejected, Response
+from onetape.sim.base import Action, Close, Frame, Happening, Match, Rejected, Response
 from onetape.sim.faults import Fault, FaultKind, Faults
 from onetape.sim.truth import Truth
 from onetape.sim.venues import bybit_control as control
 from onetape.sim.venues.bybit_books import PERIODS, Depth
 from onetape.sim.venues.bybit_feeds import Desk, Stream, Trades
+from onetape.sim.venues.bybit_ids import match_id
 from onetape.sim.venues.bybit_rest import Rest
 
 SPOT, LINEAR, STATUS = "spot", "linear", "status"
@@ -56,9 +57,12 @@ class Bybit:
     """See ``SimVenue``."""
 
     name = "bybit"
+    book_clock_ns = MILLISECOND  # of "ts": its update ids are each depth's own
+    instruments_path = "/v5/market/instruments-info"
 
     def __init__(self, truths: Mapping[str, Truth], faults: Faults, seed: int) -> None:
         self._faults, self._dice = faults, Random(f"{seed} {self.name}")  # noqa: S311 - chance, no secret
+        self._truths = truths
         self._listed = {symbol: Desk(truth, seed) for symbol, truth in truths.items()}
         self._desks = {(it.paper.category, it.paper.symbol): it for it in self._listed.values()}
         self._rest = Rest(self.name, self._desks, faults)
@@ -71,6 +75,12 @@ class Bybit:
         for it in faults.of(FaultKind.NOTICE):
             if it.venue in ("", self.name):
                 self._plan_maintenance(it)
+
+    def number(self, trade_id: str) -> int:
+        return match_id(trade_id)
+
+    def match(self, symbol: str, number: int) -> Match | None:
+        return self._truths[symbol].match(number)
 
     # --- connections ------------------------------------------------------------------------------------------------
 
@@ -175,7 +185,8 @@ class Bybit:
         kind, _, rest = topic.partition(".")
         option, _, symbol = rest.rpartition(".")
         desk = self._desks.get((category, symbol))
-        if desk is None or self._refuses(desk, now):
+        symbol_is_known = desk is not None and self._faults.listed(self.name, desk.paper.listing.symbol, now)
+        if desk is None or not symbol_is_known or self._refuses(desk, now):
             unknown = f"Invalid symbol :[{topic}]" if category == SPOT else f"error:handler not found,topic:{topic}"
             raise _Refused(unknown)
         stream = desk.stream(kind, option)

@@ -110,7 +110,7 @@ class Rest:
 
     def _one(self, ask: Ask, default: str = "") -> Desk:
         desk = self._desks.get((self._category(ask, default), ask.query.get("symbol", "")))
-        if desk is None:
+        if desk is None or not self._is_listed(desk, ask):
             raise Refused(10001, "Not supported symbols")
         return desk
 
@@ -119,7 +119,10 @@ class Rest:
         if ask.query.get("symbol"):
             return [self._one(ask)]
         category = self._category(ask)
-        return [desk for (of, _), desk in self._desks.items() if of == category]
+        return [desk for (of, _), desk in self._desks.items() if of == category and self._is_listed(desk, ask)]
+
+    def _is_listed(self, desk: Desk, ask: Ask) -> bool:
+        return self._faults.listed(self._venue, desk.paper.listing.symbol, ask.now)
 
     # --- the endpoints ------------------------------------------------------------------------------------------------
 

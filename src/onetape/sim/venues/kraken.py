@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from heapq import heapify, heappop, heappush
 from random import Random
 
-from onetape.clock import MINUTE, SECOND
-from onetape.sim.base import Action, Close, Frame, Happening, Rejected, Response
+from onetape.clock import MICROSECOND, MINUTE, SECOND
+from onetape.sim.base import Action, Close, Frame, Happening, Listing, Match, Rejected, Response
 from onetape.sim.faults import Fault, FaultKind, Faults
 from onetape.sim.truth import Truth
 from onetape.sim.venues import kraken_frames as frames
@@ -54,11 +54,12 @@ class Kraken:
     """The venue. See SimVenue."""
 
     name = VENUE
+    book_clock_ns = MICROSECOND  # no sequence, only a checksum
+    instruments_path = "/0/public/AssetPairs"
 
     def __init__(self, truths: Mapping[str, Truth], faults: Faults, seed: int) -> None:
-        self._faults = faults
+        self._faults, self._truths = faults, truths
         self._channels = {symbol: Channels(truth, faults) for symbol, truth in truths.items()}
-        self._listings = [truth.listing for truth in truths.values()]
         self._random = Random(seed)  # noqa: S311 - connection ids, no secrets
         self._rest = KrakenRest(truths, faults)
         self._connections: dict[int, _Connection] = {}
@@ -156,12 +157,15 @@ class Kraken:
         refused = symbol and self._faults.active(FaultKind.REFUSE_SYMBOL, VENUE, now, symbol, TOPICS.get(channel, ""))
         if symbol and not is_pair(symbol):
             return f"Currency pair not in ISO 4217-A3 format {symbol}"
-        if refused or (symbol and symbol not in self._channels):
+        if refused or (symbol and not self._is_listed(symbol, now)):
             return f"Currency pair not supported {symbol}"
         options = client.topics.get((channel, symbol), ())
         # Frames of ohlc carry their interval; those of a book no depth, so that a client can hear only one.
         taken = option in options if channel == "ohlc" else bool(options)
         return "Already subscribed" if taken else None
+
+    def _is_listed(self, symbol: str, now: int) -> bool:
+        return symbol in self._channels and self._faults.listed(VENUE, symbol, now)
 
     def _unsubscribe(
         self, client: _Connection, request: Request, params: Params, symbol: str, now: int,
@@ -197,8 +201,17 @@ class Kraken:
     def _snapshot(self, topic: Topic, now: int) -> bytes | None:
         channel, symbol, option = topic
         if channel == "instrument":
-            return frames.instruments("snapshot", self._listings, self._system(now))
+            return frames.instruments("snapshot", self._listings(now), self._system(now))
         return self._channels[symbol].snapshot(channel, option, now, self._skew(now))
+
+    def _listings(self, now: int) -> list[Listing]:
+        return [truth.listing for symbol, truth in self._truths.items() if self._is_listed(symbol, now)]
+
+    def number(self, trade_id: str) -> int:
+        return int(trade_id)
+
+    def match(self, symbol: str, number: int) -> Match | None:
+        return self._truths[symbol].match(number)
 
     # --- the market, and time -----------------------------------------------------------------------------------------
 
@@ -247,7 +260,7 @@ class Kraken:
 
     def _announce(self, now: int) -> list[Action]:
         """Every connection hears the engine's state; who hears instruments learns it pair by pair as well."""
-        data = frames.instruments("update", self._listings, "maintenance")
+        data = frames.instruments("update", self._listings(now), "maintenance")
         actions = self._say(self._hearers.get(("instrument", "", ""), {}).values(), data, now)
         for client in self._connections.values():
             actions += self._say([client], frames.status("maintenance", self._random.getrandbits(64)), now)

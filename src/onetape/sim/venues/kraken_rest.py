@@ -128,25 +128,25 @@ class KrakenRest:
         it = self._names[symbol]
         return {it.key, it.altname, it.wsname, symbol, symbol.replace("/", "")}
 
-    def _asked(self, query: Query) -> list[str]:
+    def _asked(self, call: _Call) -> list[str]:
         """The symbols of ``pair``; one that is unknown fails the whole request."""
-        wanted = query.get("pair")
+        wanted = call.query.get("pair")
         if wanted is None:
-            return list(self._truths)
+            return [it for it in self._truths if self._faults.listed(VENUE, it, call.now)]
         symbols = [self._symbols.get(it) for it in wanted.split(",")]
-        known = [it for it in symbols if it is not None]
+        known = [it for it in symbols if it is not None and self._faults.listed(VENUE, it, call.now)]
         if len(known) < len(symbols):
             raise Problem("EQuery:Unknown asset pair")
         return known
 
-    def _one(self, query: Query) -> tuple[str, Truth]:
+    def _one(self, call: _Call) -> tuple[str, Truth]:
         """Of requests about one pair: the key of the result, and its truth."""
-        if "pair" not in query:
+        if "pair" not in call.query:
             raise Problem("EGeneral:Invalid arguments")
-        symbols = self._asked(query)
+        symbols = self._asked(call)
         if len(symbols) != 1:
             raise Problem("EQuery:Unknown asset pair")
-        return self._key(symbols[0], query), self._truths[symbols[0]]
+        return self._key(symbols[0], call.query), self._truths[symbols[0]]
 
     def _key(self, symbol: str, query: Query) -> str:
         return symbol if query.get("assetVersion") == "1" else self._names[symbol].key
@@ -176,15 +176,15 @@ class KrakenRest:
         new = call.query.get("assetVersion") == "1"
         return {
             self._key(it, call.query): pair_row(self._truths[it].listing, self._names[it], new=new)
-            for it in self._asked(call.query)
+            for it in self._asked(call)
         }
 
     def _ticker(self, call: _Call) -> object:
-        rows = {self._key(it, call.query): ticker_row(self._truths[it], call.now) for it in self._asked(call.query)}
+        rows = {self._key(it, call.query): ticker_row(self._truths[it], call.now) for it in self._asked(call)}
         return {key: row for key, row in rows.items() if row is not None}
 
     def _candles(self, call: _Call) -> object:
-        key, truth = self._one(call.query)
+        key, truth = self._one(call)
         minutes = _number(call.query, "interval", 1)
         if minutes not in INTERVALS:
             raise Problem("EGeneral:Invalid arguments:interval")
@@ -194,7 +194,7 @@ class KrakenRest:
         return {key: [row for row in rows if row[0] > since], "last": running - minutes * 60}
 
     def _depth(self, call: _Call) -> object:
-        key, truth = self._one(call.query)
+        key, truth = self._one(call)
         count = min(max(_number(call.query, "count", 100), 1), MAX_DEPTH)
         bids, asks = truth.bids(count), truth.asks(count)
         fault = self._faults.active(FaultKind.STALE_SNAPSHOT, VENUE, call.now, truth.listing.symbol, "book")
@@ -207,7 +207,7 @@ class KrakenRest:
 
     def _trades(self, call: _Call) -> object:
         """``since`` includes its own nanosecond: a page repeats the last row of the one before (section 7.3)."""
-        key, truth = self._one(call.query)
+        key, truth = self._one(call)
         count = min(max(_number(call.query, "count", MAX_TRADES), 1), MAX_TRADES)
         since = _number(call.query, "since", -1)
         time = since if since >= NANOSECONDS_FROM else since * SECOND
