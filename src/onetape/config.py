@@ -109,6 +109,7 @@ class Timings(_Part):
     silence: Seconds | None = None
     heartbeat: Seconds | None = None
     rotate_after: Seconds | None = None
+    refresh: Some | None = None
 
 
 class Reconnect(_Part):

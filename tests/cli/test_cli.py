@@ -271,7 +271,7 @@ OPEN = b'{"n":1,"t":1,"c":"binance","k":"open"}\n'
 
 @pytest.mark.parametrize(("content", "words"), [
     (b'{"onetape":1}\n', "corrupt in line 1"),
-    (b'{"onetape":3}\n', "newer OneTape"),
+    (b'{"onetape":9}\n', "newer OneTape"),
     (HEAD + b"{\n", "corrupt in line 2"),
     (HEAD + b"\xff\xff\n", "corrupt in line 2"),
     (HEAD + b"\n", "corrupt in line 2"),

@@ -75,6 +75,15 @@ def test_a_rename_and_an_update():
     assert changes[0].instrument.pair == "NEW-USD"
 
 
+def test_the_same_pair_by_another_symbol():
+    """One change, not two: who follows the pair goes on with the new symbol."""
+    it = directory("A", "B", "C")
+    changes = it.receive([page("A", "B", {"name": "C2", "pair": "C-USD"})], 1)
+    assert told(changes) == [(Change.RENAMED, "C2")]
+    assert changes[0].symbol_before == "C"
+    assert set(it.instruments) == {InstrumentId("kraken", name) for name in ("A", "B", "C2")}
+
+
 def test_back_again():
     it = directory("A", "B", "C")
     assert told(it.receive([page("A", "B")], 1)) == [(Change.DELISTED, "C")]
@@ -84,7 +93,7 @@ def test_back_again():
 def test_what_is_not_offered_is_not_told():
     it = directory("A")
     assert it.receive([page("A", {"name": "F", "kind": "other"})], 1) == []
-    assert InstrumentId("kraken", "F") in it.instruments
+    assert InstrumentId("kraken", "F") not in it.instruments
 
 
 def test_the_last_page_wins_where_two_name_the_same():
@@ -100,7 +109,7 @@ def test_the_last_page_wins_where_two_name_the_same():
 def test_a_list_that_cannot_be_meant_changes_nothing(pages):
     it = directory("A", "B", "C")
     before = dict(it.instruments)
-    assert it.receive(pages, 1) == []
+    assert it.receive(pages, 1) is None
     assert it.instruments == before
     assert it.failures == 1
 
@@ -113,7 +122,7 @@ def test_half_a_market_may_go():
 def test_a_list_without_end(monkeypatch):
     monkeypatch.setattr(module, "MAX_INSTRUMENTS", 3)
     it = directory("A")
-    assert it.receive([page("A", "B", "C", "D")], 1) == []
+    assert it.receive([page("A", "B", "C", "D")], 1) is None
     assert it.failures == 1
     assert len(it.receive([page("A", "B", "C")], 1)) == 2
 
@@ -125,7 +134,7 @@ names = st.lists(st.sampled_from("ABCDEFGH"), unique=True)
 def test_who_follows_what_is_told_knows_what_is_listed(lists):
     it, known = directory(), set()
     for at, listed in enumerate(lists):
-        for change in it.receive([page(*listed)], at):
+        for change in it.receive([page(*listed)], at) or ():
             symbol = change.instrument.id.symbol
             if change.change is Change.DELISTED:
                 known.remove(symbol)
@@ -140,5 +149,5 @@ def test_who_follows_what_is_told_knows_what_is_listed(lists):
 @given(data=st.binary(max_size=200))
 def test_no_venue_chokes_on_garbage(name, data):
     it = Directory(venues.create(name), [instrument("A")])
-    assert it.receive([data], 1) == []
+    assert it.receive([data], 1) is None
     assert len(it.instruments) == 1

@@ -10,7 +10,7 @@ from onetape.clock import MILLISECOND, SECOND
 from onetape.config import Settings
 from onetape.feed.door import Door
 from onetape.feed.governor import Governor, Priority
-from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged, Started, Stopped
+from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Listed, Opened, Pinged, Started, Stopped
 from onetape.model import (
     TAPES,
     BookDelta,
@@ -38,6 +38,7 @@ from onetape.sim.faults import FaultPlan
 from onetape.sim.listings import LISTINGS
 from onetape.sim.simulator import Simulator, Unreachable
 from onetape.sim.venues import VENUES
+from onetape.venues.base import UNREADABLE
 
 START = 1_790_000_000 * SECOND
 WAY_NS = 2 * MILLISECOND  # one way, of frames and requests
@@ -105,6 +106,7 @@ class Lab:
         self.traded_at: dict[InstrumentId, int] = {}
         self.ids: dict[InstrumentId, set[int]] = {}
         self.governors = {name: Governor(venues.spec(name).budget) for name in names}
+        self.setups = {}
         self._names = names
         self._due: list = []
         self._order = count()
@@ -146,7 +148,8 @@ class Lab:
         wanted = {(line.setup.venue, it.symbol) for line in self.door.lines.values() for it in line.setup.wanted}
         books = self.books()
         return (
-            {it.setup.venue for it in self.door.lines.values()} == set(self._names) and set(self.states.values()) == {Lifecycle.ACTIVE}
+            {it.setup.venue for it in self.door.lines.values()} == set(self._names)
+            and set(self.states.values()) == {Lifecycle.ACTIVE}
             and set(books) == wanted and all(it.state is TrustState.LIVE for it in books.values())
         )
 
@@ -351,7 +354,7 @@ class Lab:
 
     def _discover(self, choice):
         """Asks for one list after the other, page by page; from the beginning where an answer is none."""
-        venue, found = venues.create(choice.venue), []
+        venue, found, pages = venues.create(choice.venue), [], []
         pending = venue.instrument_requests()
 
         def ask(request):
@@ -361,12 +364,32 @@ class Lab:
             if isinstance(answer, str) or answer.status != 200:
                 self._at(self.now + 5 * SECOND, lambda: self._discover(choice))
                 return
-            instruments, more = venue.parse_instruments(answer.body)
+            try:
+                instruments, more = venue.parse_instruments(answer.body)
+            except UNREADABLE:
+                self.counters["lists not read"] += 1
+                return
             found.extend(instruments)
+            pages.append(answer.body)
             if more is not None or pending:
                 ask(more or pending.pop(0))
                 return
-            instruments = tradable(found)
-            self.enter(Started, choice.venue, lines=lines(choice, instruments), instruments=instruments)
+            self._listed(choice, tuple(pages), tradable(found))
 
         ask(pending.pop(0))
+
+    def _listed(self, choice, pages, instruments):
+        setups = self.setups.get(choice.venue)
+        if setups is None:
+            self.setups[choice.venue] = setups = lines(choice, instruments)
+            self.enter(Started, choice.venue, lines=setups, instruments=instruments)
+        elif self.door.directories[choice.venue].believes(instruments):
+            self.setups[choice.venue] = changed = lines(choice, instruments, setups)
+            self.enter(Listed, choice.venue, pages=pages, lines=None if changed == setups else changed)
+        else:
+            self.counters["lists not believed"] += 1
+
+    def refresh(self):
+        """Every venue's list of instruments once more."""
+        for choice in self.choices:
+            self._discover(choice)

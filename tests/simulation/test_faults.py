@@ -42,8 +42,12 @@ CASES = {
     "dns": [Fault(kind=FaultKind.DNS, at=AT, lasts=LASTS), CLOSE],
     "dns at the start": [Fault(kind=FaultKind.DNS, at=0.0, lasts=LASTS)],
 }
-SYMBOLS = {"binance": "BTCUSDT", "bybit": "linear:BTCUSDT", "kraken": "BTC/USDT"}
-PAIRS = {"bybit": ["BTC-USDT", "ETH-USDT", "BTC-USDT-PERP"]}
+SYMBOLS = {
+    "binance": "BTCUSDT", "binance-usdm": "BTCUSDT", "bybit": "linear:BTCUSDT", "kraken": "BTC/USDT",
+    "okx": "BTC-USDT-SWAP",
+}
+BOTH = ["BTC-USDT", "ETH-USDT", "BTC-USDT-PERP"]
+PAIRS = {"binance-usdm": ["BTC-USDT-PERP", "ETH-USDT-PERP"], "bybit": BOTH, "okx": BOTH}
 UNSEEN = {("bybit", "drop"), ("bybit", "skip_sequence")}  # its ids do not tell that one is missing between two others
 
 

@@ -29,7 +29,7 @@ from onetape.model import (
     Ticker,
     Trade,
 )
-from onetape.venues.base import UNREADABLE, Acked, Notice, Reaction, Refused, Snapshots, Unknown, Venue
+from onetape.venues.base import UNREADABLE, Acked, Alive, Notice, Reaction, Refused, Snapshots, Unknown, Venue
 from onetape.venues.binance_usdm import BinanceUsdm
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
@@ -59,7 +59,9 @@ def levels(*pairs: tuple[str, str]) -> Levels:
 def test_it_is_a_venue_of_binance() -> None:
     venue: Venue = BinanceUsdm("public")
     assert (venue.spec.name, venue.spec.exchange, venue.route) == ("binance-usdm", "binance", "public")
-    assert venue.ping(1) is None
+    assert venue.ping(7) == b'{"method":"LIST_SUBSCRIPTIONS","id":-7}'
+    assert venue.parse(b'{"result":["btcusdt@depth@100ms"],"id":-7}', NOW) == (Alive(7),)
+    assert venue.parse(b'{"error":{"code":2,"msg":"no"},"id":-7}', NOW) == (Alive(7),), "it lives, whatever it says"
     with pytest.raises(ValueError, match="sums nothing"):
         venue.checksum("BTCUSDT", [], [])
 
@@ -68,7 +70,7 @@ def test_its_tables() -> None:
     spec = BinanceUsdm.spec
     assert spec.book.snapshots is Snapshots.REST
     assert (spec.book.resends, spec.book.overlapping, spec.book.checksum_depth) == (False, False, 0)
-    assert spec.timings.silence_ns > 2 * 3 * MINUTE  # the server pings every 3 min
+    assert spec.timings.silence_ns > spec.timings.ping_every_ns  # the server itself pings every 3 min only
     assert spec.capabilities.tape is Channel.AGG_TRADES
     assert spec.capabilities.depths == (0, 5, 10, 20)
     assert "1s" not in spec.capabilities.intervals

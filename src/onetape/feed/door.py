@@ -1,5 +1,5 @@
 """The one door by which everything from outside enters: it numbers, it times, and it wakes who is due before."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import count
 
 from onetape import venues
@@ -43,6 +43,7 @@ class Door:
         """What each venue lists."""
         self.late = 0
         """Inputs of connections that had been given up."""
+        self._paces: dict[str, Pace] = {}  # by venue: its lines share what it allows of connection attempts
         self._seed = seed
         self._numbers = count(1)
         self._time = 0
@@ -115,16 +116,26 @@ class Door:
         return self.lines.get(connection.partition("#")[0])
 
     def _start(self, it: Started) -> list[Outcome]:
-        """The venue's lines, which share what it allows of connection attempts."""
+        """A venue begins."""
         venue = venues.VENUES[it.connection]
         limits = venue.spec.limits
-        pace = Pace(limits.connects, limits.connects_per_ns)
+        self._paces[it.connection] = Pace(limits.connects, limits.connects_per_ns)
         self.directories[it.connection] = Directory(venue(""), it.instruments)
+        return [said for name, setup in it.lines.items() for said in self._start_line(name, setup, it.time)]
+
+    def _start_line(self, name: str, setup: Setup, now: int) -> list[Outcome]:
+        spec, pace = venues.spec(setup.venue), self._paces[setup.venue]
+        line = self.lines[name] = Line(name, setup, spec, pace, self.sessions, self._seed, self._new_session)
+        return line.start(now)
+
+    def _change_lines(self, venue: str, lines: Mapping[str, Setup], now: int) -> list[Outcome]:
+        """What is no longer wanted goes first: its place may be needed."""
         out: list[Outcome] = []
-        for name, setup in it.lines.items():
-            line = Line(name, setup, venue.spec, pace, self.sessions, self._seed, self._new_session)
-            self.lines[name] = line
-            out += line.start(it.time)
+        for name in [name for name, line in self.lines.items() if line.setup.venue == venue and name not in lines]:
+            out += self.lines.pop(name).stop(now)
+        for name, setup in lines.items():
+            line = self.lines.get(name)
+            out += self._start_line(name, setup, now) if line is None else line.change(setup, now)
         return out
 
     @staticmethod
@@ -170,11 +181,14 @@ class Door:
     def _list(self, it: Listed) -> list[Outcome]:
         """Told to everybody once, and to the venue's own sessions, whose books may hang on it."""
         out: list[Outcome] = []
-        for change in self.directories[it.connection].receive(it.pages, it.time):
+        changes = self.directories[it.connection].receive(it.pages, it.time)
+        for change in changes or ():
             out.append((it.connection, change))
             for name, session in list(self.sessions.items()):  # one may end by it
                 if session.venue.spec.name == it.connection and name in self.sessions:
                     out += self._relay(name, session.learn(change.instrument, it.time), it.time)
+        if changes is not None and it.lines is not None:
+            out += self._change_lines(it.connection, it.lines, it.time)
         return out
 
 

@@ -55,12 +55,6 @@ class Closed(_Input, frozen=True, gc=False):
     retry_after_ns: int = 0
 
 
-class Listed(_Input, frozen=True, gc=False):
-    """The venue's whole instrument list, the pages of its REST answers; ``connection`` is the venue's name."""
-
-    pages: tuple[bytes, ...]
-
-
 class Setup(Struct, frozen=True):
     """What a line is made with."""
 
@@ -80,6 +74,14 @@ class Started(_Input, frozen=True):
     lines: dict[str, Setup]
     instruments: tuple[Instrument, ...] = ()
     """All that the venue lists."""
+
+
+class Listed(_Input, frozen=True):
+    """The venue's whole instrument list, the pages of its REST answers; ``connection`` is the venue's name."""
+
+    pages: tuple[bytes, ...]
+    lines: dict[str, Setup] | None = None
+    """What all the venue's lines are to be from now on; None: they stay as they are."""
 
 
 class Unlisted(_Input, frozen=True, gc=False):

@@ -10,7 +10,7 @@ MAX_INSTRUMENTS = 100_000  # of one venue; more is no list of instruments
 
 
 class Directory:
-    """Of one venue: the one map between its symbols and pairs. Sans-I/O."""
+    """Of one venue: the one map between its symbols and pairs, of what can be subscribed to. Sans-I/O."""
 
     def __init__(self, venue: Venue, instruments: Iterable[Instrument] = ()) -> None:
         self._venue = venue
@@ -18,31 +18,40 @@ class Directory:
         self.failures = 0
         """Lists that could not be read, or that lacked what nobody delists at once."""
 
-    def receive(self, pages: Sequence[bytes], now: int) -> list[InstrumentChanged]:
-        """A whole new list: what is different. A list that cannot be read changes nothing."""
-        try:
-            listed = {it.id: it for page in pages for it in self._venue.parse_instruments(page)[0]}
-        except UNREADABLE:
-            self.failures += 1
-            return []
-        known = self.instruments
-        if not listed or len(listed) > MAX_INSTRUMENTS or len(listed) * 2 < len(known):  # half a market is not delisted
-            self.failures += 1
-            return []
-        self.instruments = listed
-        gone = [self._change(Change.DELISTED, structs.replace(it, tradable=False), now)
-                for id, it in known.items() if id not in listed]
-        changed = [self._change(_kind(known.get(id), it), it, now)
-                   for id, it in listed.items() if it != known.get(id) and it.kind is not Kind.OTHER]
-        return [*gone, *changed]
+    def believes(self, listed: Sequence[Instrument]) -> bool:
+        """Not of an empty list, nor of an endless one, nor of one that lacks half of what there was."""
+        return 0 < len(listed) <= MAX_INSTRUMENTS and len(listed) * 2 >= len(self.instruments)
 
-    def _change(self, change: Change, it: Instrument, now: int) -> InstrumentChanged:
+    def receive(self, pages: Sequence[bytes], now: int) -> list[InstrumentChanged] | None:
+        """A whole new list: what is different. None: it cannot be read, or not be believed, and changes nothing."""
+        try:
+            rows = (it for page in pages for it in self._venue.parse_instruments(page)[0])
+            listed = {it.id: it for it in rows if it.kind is not Kind.OTHER}
+        except UNREADABLE:
+            listed = {}
+        if not self.believes([*listed.values()]):
+            self.failures += 1
+            return None
+        known, self.instruments = self.instruments, listed
+        gone = {it.pair: it for id, it in known.items() if id not in listed}
+        changes = []
+        for id, it in listed.items():
+            if it == known.get(id):
+                continue
+            before = gone.pop(it.pair, None) if id not in known else None  # the same, by another symbol
+            symbol_before = "" if before is None else before.id.symbol
+            changes.append(self._change(_kind(before or known.get(id), it), it, now, symbol_before))
+        unlisted = [self._change(Change.DELISTED, structs.replace(it, tradable=False), now) for it in gone.values()]
+        return [*unlisted, *changes]
+
+    def _change(self, change: Change, it: Instrument, now: int, symbol_before: str = "") -> InstrumentChanged:
         return InstrumentChanged(
             venue=self._venue.spec.name, received_time=now, available_at=now, change=change, instrument=it,
+            symbol_before=symbol_before,
         )
 
 
 def _kind(before: Instrument | None, now: Instrument) -> Change:
     if before is None:
         return Change.LISTED
-    return Change.RENAMED if before.pair != now.pair else Change.UPDATED
+    return Change.RENAMED if (before.pair, before.id) != (now.pair, now.id) else Change.UPDATED

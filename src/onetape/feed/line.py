@@ -89,6 +89,17 @@ class Line:
         self._enter(Lifecycle.STOPPED, "", now, out)
         return out
 
+    def change(self, setup: Setup, now: int) -> list[Outcome]:
+        """Something else is wanted from now on; what both have goes on untouched."""
+        before, self.setup = set(self.setup.wanted), setup
+        gone = tuple(sorted(before.difference(setup.wanted)))
+        new = tuple(it for it in setup.wanted if it not in before)
+        out: list[Outcome] = []
+        for name in filter(None, (self.leader, self.next)):
+            if (session := self._sessions.get(name)) is not None and (new or gone):
+                out += self.relay(name, session.change(new, gone, now), now)
+        return out
+
     def opened(self, connection: str, now: int) -> list[Outcome]:
         """The socket stands."""
         out: list[Outcome] = []

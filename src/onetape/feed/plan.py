@@ -1,7 +1,9 @@
 """Splits what is wanted over connections, within each venue's limits."""
+import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from itertools import count as numbers
 
 from msgspec import Struct
 
@@ -46,6 +48,39 @@ def plan(venue: type[Venue], wanted: Sequence[Subscription]) -> list[Connection]
         for route, subscriptions in by_route.items()
         for number, part in enumerate(_parts(subscriptions, venue.spec.limits), start=1)
     ]
+
+
+def replan(
+    venue: type[Venue], wanted: Sequence[Subscription], before: Mapping[str, Sequence[Subscription]],
+) -> list[Connection]:
+    """As ``plan``, for connections that stand: by name, with what they serve. What is still wanted stays where it is;
+    what is new goes where there is room, else to a connection of its own. Raises UsageError."""
+    planned = plan(venue, wanted)
+    if not before:
+        return planned
+    target = {it for connection in planned for it in connection.subscriptions}
+    kept: dict[tuple[str, int], list[Subscription]] = {}
+    for name, subscriptions in before.items():
+        route, number = _place(name)
+        kept[route, number] = [it for it in subscriptions if it in target]
+    placed = {it for part in kept.values() for it in part}
+    for it in sorted(target - placed):
+        route = venue.route_of(it)
+        number = next((at for at in numbers(1) if _has_room(kept.get((route, at), []), it, venue.spec.limits)), 1)
+        kept.setdefault((route, number), []).append(it)
+    return [Connection(venue.spec.name, *place, tuple(part)) for place, part in sorted(kept.items()) if part]
+
+
+def _place(name: str) -> tuple[str, int]:
+    """Route and number of ``okx/public.2``."""
+    _, _, rest = name.partition("/")
+    route, _, number = rest.partition(".") if rest else ("", "", name.partition(".")[2])
+    return route, int(number or 1)
+
+
+def _has_room(part: Sequence[Subscription], it: Subscription, limits: Limits) -> bool:
+    most, books = limits.subscriptions or sys.maxsize, limits.books or sys.maxsize
+    return len(part) < most and (it.channel is not Channel.BOOK or _books(part) < books)
 
 
 def _parts(subscriptions: Sequence[Subscription], limits: Limits) -> Iterator[list[Subscription]]:

@@ -29,7 +29,7 @@ from onetape.feed.inputs import (
 )
 from onetape.model import Event, Instrument, encode
 
-VERSION = 2
+VERSION = 3
 FLUSH_BYTES = 256 * 1024
 FLUSH_NS = 5 * SECOND
 """Uncompressed bytes, and time, after which what was written can be read by others, whatever happens to us."""
@@ -70,6 +70,13 @@ class _Start(Struct):
     instruments: tuple[Instrument, ...]
 
 
+class _List(Struct, omit_defaults=True):
+    """The payload of ``list``."""
+
+    pages: tuple[str, ...]
+    lines: dict[str, Setup] | None = None
+
+
 class _End(Struct, omit_defaults=True):
     """The last line: without it the writer did not come to its end."""
 
@@ -82,7 +89,7 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_end = msgspec.json.Decoder(_End).decode
 _decode_header = msgspec.json.Decoder(Header).decode
 _decode_start = msgspec.json.Decoder(_Start).decode
-_decode_pages = msgspec.json.Decoder(tuple[str, ...]).decode
+_decode_list = msgspec.json.Decoder(_List).decode
 
 
 class RecordingWriter:
@@ -278,7 +285,8 @@ def _to_line(it: Input) -> _Line:
         case Started():
             line.k, line.d = "start", _encode(_Start(it.lines, it.instruments)).decode()
         case Listed():
-            line.k, line.d = "list", _encode([page.decode("utf-8", "replace") for page in it.pages]).decode()
+            pages = tuple(page.decode("utf-8", "replace") for page in it.pages)
+            line.k, line.d = "list", _encode(_List(pages, it.lines)).decode()
         case Unlisted():
             line.k, line.d = "unlisted", it.reason
         case Stopped():
@@ -320,8 +328,9 @@ def _from_line(line: _Line) -> Input:
                 number=line.n, time=line.t, connection=line.c, lines=it.lines, instruments=it.instruments
             )
         case "list":
-            pages = tuple(page.encode() for page in _decode_pages(line.d))
-            return Listed(number=line.n, time=line.t, connection=line.c, pages=pages)
+            listed = _decode_list(line.d)
+            pages = tuple(page.encode() for page in listed.pages)
+            return Listed(number=line.n, time=line.t, connection=line.c, pages=pages, lines=listed.lines)
         case "unlisted":
             return Unlisted(number=line.n, time=line.t, connection=line.c, reason=line.d)
         case "stop":

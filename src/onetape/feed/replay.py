@@ -140,11 +140,12 @@ class Replay:
             return True
         if isinstance(it, Started | Listed | Unlisted):
             chosen = self._venue in (None, venues.spec(it.connection).name)
-            if isinstance(it, Started) and chosen:
+            if isinstance(it, Started | Listed) and it.lines and chosen:
                 _check_lines(it.lines)
-                self._pairs.update({one.id: one.pair for one in it.instruments})
                 for setup in it.lines.values():
                     self._want(setup)
+            if isinstance(it, Started) and chosen:
+                self._pairs.update({one.id: one.pair for one in it.instruments})
             return chosen
         if self.door.line_of(it.connection) is not None:
             return True

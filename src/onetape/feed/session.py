@@ -112,6 +112,7 @@ class Session:
         self._frame_gap_ns = int(SECOND / venue.spec.limits.sends_per_second)
         self._requests, self._requests_since = 0, now  # of the budget per hour
         self._strangers: set[str] = set()
+        self._left_behind: set[str] = set()  # symbols that were wanted once: the rest of them may be on its way
         self._listed: set[str] = set()  # symbols that the venue's list calls tradable
         self._given_up: dict[Subscription, tuple[int, int]] = {}  # when to ask again, and how often that was in vain
         self._vain = self._unheard = 0  # frames since the last event that could not be read, or are not known
@@ -207,6 +208,29 @@ class Session:
         self._free_at = self._requests_since = now
         self._ping_at = now + self._timings.ping_every_ns
         self._liveness = Liveness(self._timings.silence_ns, self._timings.heartbeat_ns, now)
+        self._subscribe(wanted, now, out)
+        return out
+
+    def change(
+        self, new: Sequence[Subscription], gone: Sequence[Subscription], now: int,
+    ) -> list[Event | Command]:
+        """Something else is wanted from now on."""
+        out: list[Event | Command] = []
+        self._wanted = dict.fromkeys([*(it for it in self._wanted or () if it not in gone), *new])
+        self._symbols = {it.symbol for it in self._wanted}
+        self._left_behind |= {it.symbol for it in gone} - self._symbols
+        self._channels = {(it.symbol, it.interval or it.channel): it for it in self._wanted}
+        self._awaited |= {it for it in new if it.channel in TAPES}
+        for it in gone:
+            self._part(it, "no longer wanted", now, out)
+        self._send(self.venue.unsubscribe(gone) if gone else (), now, out)
+        out += [self._status(it, TrustState.SYNCING, "", now) for it in new if it.channel is Channel.BOOK]
+        if new:
+            self._subscribe(new, now, out)
+        self._reschedule()
+        return out
+
+    def _subscribe(self, wanted: Sequence[Subscription], now: int, out: list[Event | Command]) -> None:
         sent = self._send(self.venue.subscribe(wanted), now, out)
         for subscription in wanted:
             is_book = subscription.channel is Channel.BOOK
@@ -214,7 +238,6 @@ class Session:
                 self._add_feed(subscription, now).resync.subscribed(sent)
             self._liveness.expect(subscription, sent, self.venue.spec.book.silence_ns if is_book else 0)
         self._watch.asked(self._watched(wanted), sent)
-        return out
 
     def learn(self, it: Instrument, now: int) -> list[Event | Command]:
         """An instrument of this venue, as its list says now."""
@@ -387,6 +410,9 @@ class Session:
         self, it: Trade | Skipped | Quote | Ticker | Candle, channel: Channel, interval: str, frame: bytes, now: int,
         out: list[Event | Command],
     ) -> None:
+        if not self._knows(it.symbol) and it.symbol in self._left_behind:
+            self.counters["not asked for"] += 1
+            return
         if not self._knows(it.symbol):
             self._quarantine(frame, f"unknown symbol {it.symbol[:40]!r}", it.symbol, channel, now, out)
             return
@@ -406,7 +432,7 @@ class Session:
 
     def _take_book(self, it: BookDelta | BookSnapshot, frame: bytes, now: int, out: list[Event | Command]) -> None:
         feed = self._feeds.get(it.symbol) or self._feed_of(it.symbol, now)
-        if feed is None and self._knows(it.symbol):  # dropped before, and still on its way
+        if feed is None and (self._knows(it.symbol) or it.symbol in self._left_behind):  # still on its way
             self.counters["not asked for"] += 1
             return
         if feed is None:
@@ -621,16 +647,23 @@ class Session:
         _, vain = self._given_up.get(subscription, (0, 0))
         if subscription.symbol in self._listed:
             self._given_up[subscription] = now + min(REVIVE_NS << min(vain, 10), LONGEST_REVIVE_NS), vain + 1
+        self._part(subscription, reason, now, out)
+        self._dropped[subscription] = reason
+        if subscription.channel in TAPES:
+            self._awaited.add(subscription)
+        out.append(self._error(subscription.symbol, subscription.channel, reason, now, permanent=True))
+
+    def _part(self, subscription: Subscription, reason: str, now: int, out: list[Event | Command]) -> None:
+        """It brings nothing any more."""
         self._watch.forget(subscription)
         self._liveness.forget(subscription)
-        self._dropped[subscription] = reason
-        if subscription.channel is Channel.BOOK and subscription.symbol in self._feeds:
-            del self._feeds[subscription.symbol]
+        self._awaited.discard(subscription)
+        self._dropped.pop(subscription, None)
+        if subscription.symbol not in (self._symbols or ()):
+            self._given_up.pop(subscription, None)
+        was_book = subscription.channel is Channel.BOOK and self._feeds.pop(subscription.symbol, None) is not None
+        if was_book or subscription.channel in TAPES:
             out.append(self._status(subscription, TrustState.DOWN, reason, now))
-        elif subscription.channel in TAPES:
-            self._awaited.add(subscription)
-            out.append(self._status(subscription, TrustState.DOWN, reason, now))
-        out.append(self._error(subscription.symbol, subscription.channel, reason, now, permanent=True))
 
     def _revive(self, now: int, out: list[Event | Command]) -> None:
         due = [it for it, (at, _) in self._given_up.items() if now >= at]

@@ -206,6 +206,8 @@ class Skipped(_MarketEvent, frozen=True, gc=False, tag="skipped"):
 class InstrumentChanged(_Event, frozen=True, gc=False, tag="instrument_changed"):
     change: Change
     instrument: Instrument
+    symbol_before: str = ""
+    """Of one that is renamed and now has another symbol: the one that it had."""
 
 
 class FeedError(_Event, frozen=True, gc=False, tag="feed_error"):

@@ -1,6 +1,8 @@
 """What the settings ask of each venue: addresses, timings, and which of its instruments and channels."""
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from types import MappingProxyType
+
 from msgspec import Struct
 
 from onetape import venues
@@ -52,11 +54,14 @@ def choices(settings: Settings) -> list[Choice]:
     return found
 
 
-def lines(choice: Choice, instruments: Iterable[Instrument]) -> dict[str, Setup]:
-    """The lines that bring what is chosen, by name, of the pairs that the venue has."""
+def lines(
+    choice: Choice, instruments: Iterable[Instrument], before: Mapping[str, Setup] = MappingProxyType({}),
+) -> dict[str, Setup]:
+    """The lines that bring what is chosen, by name, of the pairs that the venue has; ``before``: those that stand."""
     listed = {it.pair: it for it in instruments if it.pair}
     wanted = [it for pair in choice.pairs if pair in listed for it in _subscriptions(choice, listed[pair])]
-    planned = plan.plan(venues.VENUES[choice.venue], wanted) if wanted else []
+    standing = {name: it.wanted for name, it in before.items()}
+    planned = plan.replan(venues.VENUES[choice.venue], wanted, standing) if wanted else []
     return {
         it.name: Setup(
             it.venue, it.route, it.subscriptions, choice.timings, choice.patience, len(choice.websocket[it.route])

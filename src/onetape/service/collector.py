@@ -1,24 +1,25 @@
 """The composition root: sockets, REST, door, pipeline, journal and recording as one process."""
 import asyncio
-from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
 
 import aiohttp
+import structlog
 
 from onetape import venues
-from onetape.clock import HOUR, MINUTE, SECOND
+from onetape.clock import MINUTE, SECOND
 from onetape.errors import OneTapeError, RestError, UsageError
 from onetape.feed.connection import Access, Network
 from onetape.feed.door import Door
 from onetape.feed.governor import Governor, Priority
-from onetape.feed.inputs import Listed, Started, Stopped, Unlisted
+from onetape.feed.inputs import Listed, Setup, Started, Stopped, Unlisted
 from onetape.feed.recording import VERSION, Header, RecordingWriter
 from onetape.feed.rest import Reply, Rest, Unanswered, client
 from onetape.feed.socket import Way
 from onetape.feed.steady import SteadyClock
-from onetape.model import TAPES, Channel, Event, GapClosed, GapOpened, Instrument, InstrumentId, Request
+from onetape.model import TAPES, Channel, Event, FeedError, GapClosed, GapOpened, Instrument, InstrumentId, Request
 from onetape.book.sync import BookSync
 from onetape.pipeline import Policy
 from onetape.service.choice import Choice, lines, tradable, unknown_pairs
@@ -26,7 +27,7 @@ from onetape.service.keeper import Keeper
 from onetape.service.meter import Meter
 from onetape.venues.base import UNREADABLE
 
-REFRESH_NS = HOUR  # of the instrument lists
+DOUBT_NS = 10 * SECOND  # what is in doubt is looked at so much later: by then the venue's own list may say so
 CLOCK_NS = 5 * MINUTE  # between two looks at a venue's clock
 EARLY_NS = MINUTE  # until then a mistake in the settings ends the run
 PART_BYTES = 1 << 30  # of a recording, uncompressed
@@ -56,6 +57,8 @@ class Collector:
         self.instruments: dict[InstrumentId, Instrument] = {}
         """All that the venues list."""
         self._listed: dict[str, tuple[Instrument, ...]] = {}
+        self._doubts = {it.venue: asyncio.Event() for it in choices}
+        """Set: a venue's list of instruments may no longer be true."""
 
     async def run(self, stop: asyncio.Event, stopping: Callable[[], None] = lambda: None) -> None:
         """``stopping`` is called when all still is as it was.
@@ -135,6 +138,8 @@ class Collector:
         if self.recorder is not None:
             self.recorder.happened(event)
         self.meter.add(event)
+        if isinstance(event, FeedError) and event.permanent and event.venue in self._doubts:
+            self._doubts[event.venue].set()  # what is refused for good may be listed no more
         if self.keeper is not None:
             self.keeper.handle(event)  # and publishes
         else:
@@ -155,17 +160,30 @@ class Collector:
         self.reasons.pop(choice.venue, None)
         self._check_pairs(choice, instruments)
         self.instruments.update({it.id: it for it in instruments})
+        self.network.enter(Started, choice.venue, lines=setups, instruments=instruments)
+        clock_at, refresh_at = self.clock(), self.clock() + choice.timings.refresh_ns
+        while True:
+            self._note_lines(choice, setups)
+            if self.clock() >= clock_at:
+                clock_at = self.clock() + CLOCK_NS
+                await self._measure_clock(choice, rest)
+            await self._doubted(choice.venue, min(clock_at, refresh_at) - self.clock())
+            if self.clock() >= refresh_at or self._doubts[choice.venue].is_set():
+                setups = await self._refresh(choice, rest, setups)
+                refresh_at = self.clock() + choice.timings.refresh_ns
+
+    def _note_lines(self, choice: Choice, setups: Mapping[str, Setup]) -> None:
         if not setups:
             self.reasons[choice.venue] = "has none of the pairs"
-            return
-        self.network.enter(Started, choice.venue, lines=setups, instruments=instruments)
-        refresh_at = self.clock() + REFRESH_NS
-        while True:
-            await self._measure_clock(choice, rest)
-            await asyncio.sleep(CLOCK_NS / SECOND)
-            if self.clock() >= refresh_at:
-                refresh_at = self.clock() + REFRESH_NS
-                await self._refresh(choice, rest)
+        elif self.reasons.get(choice.venue) == "has none of the pairs":
+            del self.reasons[choice.venue]
+
+    async def _doubted(self, venue: str, longest_ns: int) -> None:
+        """Until the list of instruments is in doubt, but not for longer, and not at once again."""
+        self._doubts[venue].clear()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._doubts[venue].wait(), max(longest_ns, 0) / SECOND)
+            await asyncio.sleep(DOUBT_NS / SECOND)
 
     async def _list(self, choice: Choice, rest: Rest) -> tuple[Instrument, ...]:
         """The venue's instruments, however long that takes; why it takes so long is said each time."""
@@ -211,14 +229,24 @@ class Collector:
         venues.create(choice.venue).check(reply.status, reply.headers, reply.body)
         return reply
 
-    async def _refresh(self, choice: Choice, rest: Rest) -> None:
+    async def _refresh(self, choice: Choice, rest: Rest, setups: dict[str, Setup]) -> dict[str, Setup]:
+        """The list once more; gives the lines that follow from it."""
+        directory = self.door.directories[choice.venue]
         try:
-            pages, _ = await self._ask_instruments(choice, rest)
-        except (Unanswered, RestError):
+            pages, listed = await self._ask_instruments(choice, rest)
+        except (Unanswered, RestError) as error:
             self.meter.counters[choice.venue, "instrument lists in vain"] += 1
-            return
-        self.network.enter(Listed, choice.venue, pages=pages)
-        self.instruments.update(self.door.directories[choice.venue].instruments)
+            structlog.get_logger().warning("instrument list", venue=choice.venue, reason=str(error))
+            return setups
+        if not directory.believes(listed):
+            self.meter.counters[choice.venue, "instrument lists in vain"] += 1
+            reason = f"it has {len(listed)} instruments, and had {len(directory.instruments)}"
+            structlog.get_logger().warning("instrument list", venue=choice.venue, reason=reason)
+            return setups
+        changed = lines(choice, listed, setups)
+        self.network.enter(Listed, choice.venue, pages=pages, lines=None if changed == setups else changed)
+        self.instruments.update(directory.instruments)
+        return changed
 
     async def _measure_clock(self, choice: Choice, rest: Rest) -> None:
         """The venue's clock less ours: half of the way there and back is taken for the way back."""

@@ -58,8 +58,8 @@ class FaultKind(StrEnum):
     DNS = "dns"
     """The venue's names are not found: no connection, no request."""
     UNLISTED = "unlisted"
-    """``symbol`` is not listed: not yet, or no more. The list of instruments is without it, subscribing to it is refused
-    like something that never was, and nothing is said of it."""
+    """``symbol`` is not listed, not yet or no more: it is not in the list of instruments, is refused like something that
+    never was, and nothing is said of it."""
     EMPTY_LIST = "empty_list"
     """The list of instruments has none."""
     BAD_LIST = "bad_list"

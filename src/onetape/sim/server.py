@@ -31,7 +31,9 @@ HOSTS = MappingProxyType({
     "stream.binance.com": "binance", "data-stream.binance.vision": "binance", "api.binance.com": "binance",
     "api1.binance.com": "binance", "api2.binance.com": "binance", "api3.binance.com": "binance",
     "api4.binance.com": "binance", "api-gcp.binance.com": "binance", "data-api.binance.vision": "binance",
+    "fstream.binance.com": "binance-usdm", "fapi.binance.com": "binance-usdm",
     "ws.kraken.com": "kraken", "api.kraken.com": "kraken",
+    "ws.okx.com": "okx", "openapi.okx.com": "okx", "www.okx.com": "okx",
     "stream.bybit.com": "bybit", "api.bybit.com": "bybit", "api.bytick.com": "bybit",
 })
 """Real names and the venues behind them: a client that is redirected by name resolution needs no prefix."""

@@ -123,6 +123,8 @@ class Timings(Struct, frozen=True):
     heartbeat_ns: int = 60 * SECOND
     rotate_after_ns: int = 0
     """Age at which to replace a connection before the venue cuts it."""
+    refresh_ns: int = HOUR
+    """Between two looks at the list of instruments."""
 
 
 class Endpoints(Struct, frozen=True):

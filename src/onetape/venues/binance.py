@@ -34,6 +34,7 @@ from onetape.model.numbers import level_number, number, signed
 from onetape.venues.base import (
     UNREADABLE,
     Acked,
+    Alive,
     BookRules,
     Budget,
     Endpoints,
@@ -416,6 +417,8 @@ class Requests:
         if it.stream is not None:
             return (Unknown(it.stream),)
         error = it.error or (_Error(it.code, it.msg) if it.code is not None else None)
+        if it.id is not None and it.id < 0:  # of a ping: whatever it says, the venue lives
+            return (Alive(-it.id),)
         wanted, removed = self._pending.pop(it.id, ((), False)) if it.id is not None else ((), False)
         if error is not None:
             # One bad name fails its whole frame, and nothing says which: each has to be asked for alone.

@@ -101,9 +101,7 @@ SPEC = Spec(
         connects=300,
         connects_per_ns=5 * MINUTE,
     ),
-    # The server pings by frame, if only every 3 min, and the socket layer answers: of two one may go astray before a
-    # connection whose pairs are quiet is taken for dead.
-    timings=Timings(silence_ns=400 * SECOND, rotate_after_ns=23 * HOUR),
+    timings=Timings(ping_every_ns=20 * SECOND, silence_ns=30 * SECOND, rotate_after_ns=23 * HOUR),
     budget=Budget(2_400, MINUTE, "x-mbx-used-weight-1m"),
     close_codes={1008: Reaction.RETRY},
 )
@@ -156,7 +154,8 @@ class BinanceUsdm:
         return self._requests.frames("UNSUBSCRIBE", wanted)
 
     def ping(self, number: int) -> bytes | None:
-        return None
+        """The server itself pings every 3 min only: a request that changes nothing is answered at once."""
+        return b'{"method":"LIST_SUBSCRIPTIONS","id":%d}' % -number
 
     # --- in ---------------------------------------------------------------------------------------------------------
 

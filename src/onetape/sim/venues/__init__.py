@@ -9,6 +9,8 @@ from onetape.sim.truth import Truth
 from onetape.sim.venues.binance import Binance
 from onetape.sim.venues.bybit import Bybit
 from onetape.sim.venues.kraken import Kraken
+from onetape.sim.venues.okx import Okx
+from onetape.sim.venues.usdm import BinanceUsdm
 
 
 class VenueClass(Protocol):
@@ -17,4 +19,6 @@ class VenueClass(Protocol):
     def __call__(self, truths: Mapping[str, Truth], faults: Faults, seed: int) -> SimVenue: ...
 
 
-VENUES: Mapping[str, VenueClass] = MappingProxyType({"binance": Binance, "bybit": Bybit, "kraken": Kraken})
+VENUES: Mapping[str, VenueClass] = MappingProxyType({
+    "binance": Binance, "binance-usdm": BinanceUsdm, "bybit": Bybit, "kraken": Kraken, "okx": Okx,
+})

@@ -1,6 +1,6 @@
-"""Numbers what one order took at one price: the aggregate trades of the simulated Binance."""
+"""Numbers what was taken at one price: the aggregate trades of both simulated Binances."""
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from msgspec import Struct
 
@@ -12,7 +12,7 @@ _ALL = 1 << 62  # more than any id, count or time
 
 
 class Aggregate(Struct, frozen=True, gc=False):
-    """Successive matches of one moment, price and side (section 5.2)."""
+    """Successive matches that belong together."""
 
     id: int
     price: int
@@ -21,14 +21,21 @@ class Aggregate(Struct, frozen=True, gc=False):
     last: int
     """Ids of matches, both inclusive."""
     time: int
+    """Of the first."""
     buy: bool
+
+
+def of_one_order(it: Match, before: Match) -> bool:
+    """On spot: matches of one moment, price and side (section 5.2)."""
+    return it.time == before.time and it.price == before.price and it.buy == before.buy
 
 
 class Aggregates:
     """Their own consecutive ids over all matches of an instrument, whoever listens."""
 
-    def __init__(self, truth: Truth) -> None:
-        self._truth = truth
+    def __init__(self, truth: Truth, belongs: Callable[[Match, Match], bool] = of_one_order) -> None:
+        """``belongs``: whether a match is of the same aggregate as the one before."""
+        self._truth, self._belongs = truth, belongs
         self._firsts: list[int] = []  # the id of the first match of each
         self._base = 0  # the id of the aggregate that stands first in there
         self._last: Match | None = None
@@ -51,7 +58,7 @@ class Aggregates:
             self._base = new[0].id * 7 // 10
         before = self._last
         for it in new:
-            if not _belongs(it, before):
+            if before is None or not self._belongs(it, before):
                 self._firsts.append(it.id)
             before = it
         self._last = before
@@ -67,7 +74,7 @@ class Aggregates:
         out: list[Aggregate] = []
         begin = 0
         for end in range(1, len(matches) + 1):
-            if end == len(matches) or not _belongs(matches[end], matches[end - 1]):
+            if end == len(matches) or not self._belongs(matches[end], matches[end - 1]):
                 out.append(_one(id + len(out), matches[begin:end]))
                 begin = end
         return out
@@ -103,10 +110,6 @@ class Aggregates:
         """Of a match; those that the truth has forgotten are older than all that it knows."""
         found = self._truth.matches_from(first, 1)
         return found[0].time if found and found[0].id == first else 0
-
-
-def _belongs(it: Match, before: Match | None) -> bool:
-    return before is not None and it.time == before.time and it.price == before.price and it.buy == before.buy
 
 
 def _one(id: int, matches: Sequence[Match]) -> Aggregate:

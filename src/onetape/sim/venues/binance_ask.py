@@ -1,23 +1,23 @@
 """What REST requests ask of the simulated Binance, and how it refuses those that make no sense (sections 7 and 9)."""
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import unquote_plus
 
 import msgspec
 from msgspec import Struct, json
 
 from onetape.clock import MICROSECOND, MILLISECOND
-from onetape.sim.venues.binance_intervals import INTERVALS, Interval
+from onetape.sim.venues.binance_intervals import Interval
 
 NEVER = 1 << 62
 
 
 class BadRequest(Exception):
-    """HTTP 400 with one of the venue's codes."""
+    """One of the venue's codes, said after a while."""
 
-    def __init__(self, code: int, text: str) -> None:
+    def __init__(self, code: int, text: str, status: int = 400, after_ns: int = 0) -> None:
         super().__init__(text)
-        self.code = code
+        self.code, self.status, self.after_ns = code, status, after_ns
 
 
 class Ask(Struct):
@@ -28,6 +28,8 @@ class Ask(Struct):
     skew: int
     unit: int
     """Of times in the answer, in ns."""
+    headers: Mapping[str, str]
+    """By their names in lower case."""
 
     def number(self, name: str) -> int | None:
         """None if it was not sent. Raises BadRequest."""
@@ -55,6 +57,33 @@ class Ask(Struct):
         return (time + self.skew) // self.unit
 
 
+class Endpoint(Struct, frozen=True):
+    """What a path leads to."""
+
+    weight: Callable[[Mapping[str, str]], int]
+    """Of a request, from its parameters."""
+    parameters: frozenset[str]
+    answer: Callable[[Ask], bytes]
+    """Raises BadRequest."""
+
+
+Endpoints = Iterable[tuple[str, Callable[[Mapping[str, str]], int], Iterable[str], Callable[[Ask], bytes]]]
+"""Path, and what an Endpoint consists of."""
+
+
+def endpoints(base: str, table: Endpoints) -> Mapping[str, Endpoint]:
+    """By path."""
+    return {
+        f"{base}/{path}": Endpoint(weight, frozenset(parameters), answer)
+        for path, weight, parameters, answer in table
+    }
+
+
+def flat(weight: int) -> Callable[[Mapping[str, str]], int]:
+    """Whatever the parameters are."""
+    return lambda _: weight
+
+
 def split(target: str) -> tuple[str, dict[str, str]]:
     """Path and parameters; of several of one name the last."""
     path, _, query = target.partition("?")
@@ -73,8 +102,7 @@ def check(query: Mapping[str, str], target: str, known: frozenset[str]) -> None:
 
 
 def wanted_unit(headers: Mapping[str, str]) -> int:
-    wanted = next((value for name, value in headers.items() if name.lower() == "x-mbx-time-unit"), "")
-    return MICROSECOND if wanted.upper() == "MICROSECOND" else MILLISECOND
+    return MICROSECOND if headers.get("x-mbx-time-unit", "").upper() == "MICROSECOND" else MILLISECOND
 
 
 def names(text: str) -> list[str]:
@@ -85,14 +113,14 @@ def names(text: str) -> list[str]:
         raise BadRequest(-1100, "Illegal characters found in a parameter.") from None
 
 
-def wanted_interval(ask: Ask) -> Interval:
+def wanted_interval(ask: Ask, intervals: Mapping[str, Interval]) -> Interval:
     if not ask.query.get("interval"):
         raise BadRequest(-1102, "Mandatory parameter 'interval' was not sent, was empty/null, or malformed.")
-    if ask.query["interval"] not in INTERVALS:
+    if ask.query["interval"] not in intervals:
         raise BadRequest(-1120, "Invalid interval.")
     if ask.query.get("timeZone", "0") not in ("0", "+0", "+00:00"):  # left out: other days than those of UTC
         raise BadRequest(-1130, "Data sent for parameter 'timeZone' is not valid.")
-    return INTERVALS[ask.query["interval"]]
+    return intervals[ask.query["interval"]]
 
 
 def mini(ask: Ask) -> bool:

@@ -26,8 +26,8 @@ def trades(ask: Ask, paper: Paper, matches: Sequence[Match]) -> bytes:
 
 def aggregate(ask: Ask, paper: Paper, it: Aggregate) -> dict[str, object]:
     return {
-        "a": it.id, "p": paper.price(it.price), "q": paper.size(it.size), "f": it.first, "l": it.last,
-        "T": ask.shown(it.time), "m": not it.buy, "M": True,
+        "a": it.id, "p": paper.price(it.price), "q": paper.size(it.size), "f": paper.id(it.first),
+        "l": paper.id(it.last), "T": ask.shown(it.time), "m": not it.buy,
     }
 
 
@@ -39,12 +39,13 @@ def candle(unit: int, paper: Paper, interval: Interval, it: Kline) -> list[objec
     ]
 
 
-def day(ask: Ask, paper: Paper, mini: bool) -> dict[str, str | int]:
+def day(ask: Ask, paper: Paper, names: Sequence[str] = ()) -> dict[str, str | int]:
+    """All figures, or those of these names."""
     figures = frames.day_figures(paper, paper.truth.day(ask.now), ask.now + ask.skew, ask.unit)
-    return {name: figures[name] for name in _MINI} if mini else figures
+    return {name: figures[name] for name in names or figures}
 
 
-_MINI = (
+MINI = (
     "symbol", "openPrice", "highPrice", "lowPrice", "lastPrice", "volume", "quoteVolume", "openTime", "closeTime",
     "firstId", "lastId", "count",
 )

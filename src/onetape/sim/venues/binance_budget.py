@@ -1,9 +1,9 @@
-"""What each address may still ask of the simulated Binance over REST (sections 7 and 9)."""
+"""What each address may still ask of the simulated Binance over REST (sections 7 to 9)."""
 from msgspec import Struct
 
 from onetape.clock import DAY, MINUTE, SECOND
 
-WEIGHT = 6_000
+WEIGHT, USDM_WEIGHT = 6_000, 2_400
 """Per address and minute of the clock."""
 PATIENCE = 5
 """So many 429 in a minute are answered before the address is banned: requests already under way are forgiven."""
@@ -34,7 +34,8 @@ class _Budget(Struct):
 class Budgets:
     """By address; the window is the minute of the clock, not the last sixty seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, weight: int) -> None:
+        self.weight = weight
         self._budgets: dict[str, _Budget] = {}
 
     def charge(self, client: str, weight: int, now: int) -> Verdict:
@@ -46,7 +47,7 @@ class Budgets:
         if now < it.banned_until:
             it.banned_until = now + it.ban  # every further request extends it
             return Verdict(418, it.used, it.banned_until)
-        if it.used <= WEIGHT:
+        if it.used <= self.weight:
             return Verdict(200, it.used)
         it.refused += 1
         if it.refused <= PATIENCE:

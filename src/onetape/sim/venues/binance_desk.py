@@ -1,21 +1,18 @@
 """The streams of one instrument of the simulated Binance: who hears what, and when it is said (section 5)."""
 from bisect import bisect_right
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
+from math import gcd
 
 from msgspec import Struct, field
 
-from onetape.sim.base import Action, Change, Frame, Happening
+from onetape.sim.base import Action, Change, Frame, Happening, Match
 from onetape.sim.faults import FaultKind, Faults
-from onetape.sim.truth import Level, Truth
+from onetape.sim.truth import Level
 from onetape.sim.venues import binance_frames as frames
 from onetape.sim.venues.binance_aggregates import Aggregates
 from onetape.sim.venues.binance_intervals import INTERVALS, candles
-from onetape.sim.venues.binance_streams import CHANNELS, Kind, Stream
-
-Manner = tuple[bool, int]
-"""How a connection wants its frames: wrapped with the stream's name or not, and its unit of time in ns."""
-
+from onetape.sim.venues.binance_streams import CHANNELS, Kind, Manner, Stream
 
 class Audience(Struct):
     """Everybody who hears one stream, and how far it has been told."""
@@ -25,7 +22,9 @@ class Audience(Struct):
     channel: str
     listeners: dict[Manner, list[int]] = field(default_factory=dict)
     told: int = 0
-    """Of diffs: the last sequence. Of klines: the beginning of the running one."""
+    """Of depth: the last sequence. Of klines: the beginning of the running one."""
+    match: int = 0
+    """The last one, where nothing is told while there is no other."""
     best: tuple[Level, Level] | None = None
 
     def publish(self, write: Callable[[int], str]) -> list[Action]:
@@ -42,10 +41,11 @@ class Audience(Struct):
 class Desk:
     """Tells what the truth says, to those who listen; it remembers nothing but how far it has told it."""
 
-    def __init__(self, venue: str, truth: Truth, faults: Faults, phase: int) -> None:
-        self.paper = frames.Paper(truth)
-        self.aggregates = Aggregates(truth)
-        self._venue, self._truth, self._faults, self._phase = venue, truth, faults, phase
+    def __init__(
+        self, venue: str, paper: frames.Paper, aggregates: Aggregates, faults: Faults, phase: int,
+    ) -> None:
+        self.paper, self.aggregates = paper, aggregates
+        self._venue, self._truth, self._faults, self._phase = venue, paper.truth, faults, phase
         self._audiences: dict[str, Audience] = {}
         self._may_skip = bool(faults.of(FaultKind.SKIP_SEQUENCE))
         name = self.paper.symbol.lower()
@@ -76,12 +76,12 @@ class Desk:
             del self._audiences[stream.name]
 
     def period(self) -> int:
-        """Of the fastest stream that is told by the clock; 0 if there is none."""
-        return min((it.stream.period for it in self._audiences.values() if it.stream.period), default=0)
+        """In which all streams fit that are told by the clock; 0 if there is none."""
+        return gcd(*(it.stream.period for it in self._audiences.values()))
 
     def _begin(self, stream: Stream, now: int) -> Audience:
         audience = Audience(stream, self.paper.symbol, CHANNELS[stream.kind])
-        if stream.kind is Kind.DIFF:
+        if stream.kind in (Kind.DIFF, Kind.PARTIAL):
             audience.told = self._truth.sequence
         elif stream.kind is Kind.KLINE:
             audience.told = INTERVALS[stream.interval].floor(now)
@@ -96,26 +96,30 @@ class Desk:
             self.aggregates.add(it.matches)
         if not self._audiences:
             return []
-        event, out = now + skew, []
-        if it.matches and (trades := self._audiences.get(self._trade)):
-            for match in it.matches:
-                if not self._skips(trades, now):
-                    out += trades.publish(partial(frames.trade, self.paper, match, event, skew))
-        if it.matches and (aggregates := self._audiences.get(self._aggregate)):
-            for one in self.aggregates.of(it.matches):
-                if not self._skips(aggregates, now):
-                    out += aggregates.publish(partial(frames.aggregate, self.paper, one, event, skew))
+        out = self._executed(it.matches, now, skew) if it.matches else []
         if it.changes and (quotes := self._audiences.get(self._quote)):
-            out += self._best(quotes)
+            best = self.paper.best()
+            if best != quotes.best:
+                quotes.best = best
+                out += self._best(quotes, *best, now, skew)
         return out
 
-    def _best(self, it: Audience) -> list[Action]:
+    def _executed(self, matches: Sequence[Match], now: int, skew: int) -> list[Action]:
+        event = now + skew
+        out: list[Action] = []
+        if trades := self._audiences.get(self._trade):
+            for match in matches:
+                if not self._skips(trades, now):
+                    out += trades.publish(partial(frames.trade, self.paper, match, event, skew))
+        if aggregates := self._audiences.get(self._aggregate):
+            for one in self.aggregates.of(matches):
+                if not self._skips(aggregates, now):
+                    out += aggregates.publish(partial(frames.aggregate, self.paper, one, event, skew))
+        return out
+
+    def _best(self, quotes: Audience, bid: Level, ask: Level, _now: int, _skew: int) -> list[Action]:
         """Always of the sequence that it names, even if the truth is ahead of what is being told."""
-        best = self.paper.best()
-        if best == it.best:
-            return []
-        it.best = best
-        return it.publish(partial(frames.best, self.paper, self._truth.sequence, *best))
+        return quotes.publish(partial(frames.best, self.paper, self._truth.sequence, bid, ask))
 
     # --- what is told by the clock ----------------------------------------------------------------------------------
 
@@ -142,16 +146,20 @@ class Desk:
 
     def _diff(self, it: Audience, time: int, event: int) -> list[Action]:
         """All that changed in the interval, of each level the last; nothing if nothing did (section 5.7)."""
+        changes = self._untold(it, time)
+        if not changes or self._skips(it, time):
+            return []
+        bids, asks = levels(changes)
+        return it.publish(partial(frames.diff, self.paper, changes[0].sequence, it.told, bids, asks, event))
+
+    def _untold(self, it: Audience, time: int) -> list[Change]:
+        """What has changed since it was told; from now on it has been."""
         changes = self._truth.changes_since(it.told)
         if changes and changes[-1].time > time:
             changes = changes[:bisect_right(changes, time, key=_time)]
-        if not changes:
-            return []
-        it.told = changes[-1].sequence
-        if self._skips(it, time):
-            return []
-        bids, asks = _levels(changes)
-        return it.publish(partial(frames.diff, self.paper, changes[0].sequence, it.told, bids, asks, event))
+        if changes:
+            it.told = changes[-1].sequence
+        return changes
 
     def _klines(self, it: Audience, time: int, event: int) -> list[Action]:
         """The running one, or those that have ended since it was told."""
@@ -172,7 +180,7 @@ class Desk:
         return fault is not None and self._faults.hits(fault)
 
 
-def _levels(changes: Iterable[Change]) -> tuple[list[Level], list[Level]]:
+def levels(changes: Iterable[Change]) -> tuple[list[Level], list[Level]]:
     """Bids and asks, the best first."""
     bids: dict[int, int] = {}
     asks: dict[int, int] = {}

@@ -1,5 +1,5 @@
-"""The text of what the simulated Binance tells of an instrument: decimals as strings, always with eight digits."""
-from collections.abc import Iterable
+"""The text of what the simulated Binance tells of an instrument on spot: decimals as strings."""
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 from msgspec import json
@@ -12,28 +12,33 @@ from onetape.sim.venues.binance_aggregates import Aggregate
 from onetape.sim.venues.binance_intervals import Interval
 
 DIGITS = 8
-_ONE = 10**DIGITS
 
 
-def fixed(count: int) -> str:
-    """So many units of the eighth digit."""
-    whole, rest = divmod(abs(count), _ONE)
-    return f"{'-' if count < 0 else ''}{whole}.{rest:08}"
+def fixed(count: int, digits: int = DIGITS) -> str:
+    """So many units of the last digit."""
+    whole, rest = divmod(abs(count), 10**digits)
+    point = f".{rest:0{digits}}" if digits else ""
+    return f"{'-' if count < 0 else ''}{whole}{point}"
 
 
-def units(number: Decimal) -> int:
-    """Of the eighth digit."""
-    return int(number.scaleb(DIGITS))
+def digits_of(step: Decimal) -> int:
+    return max(-int(step.as_tuple().exponent), 0)
 
 
 class Paper:
-    """How the numbers of one instrument are written."""
+    """How the numbers of one instrument are written: with eight digits on spot, else with those of tick and lot."""
 
-    def __init__(self, truth: Truth) -> None:
-        self.truth, self.symbol = truth, truth.listing.symbol
-        self.tick, self.lot = units(truth.listing.tick), units(truth.listing.lot)
-        self._price, self._price_pad = truth.price_text, _pad(truth.listing.tick)
-        self._size, self._size_pad = truth.size_text, _pad(truth.listing.lot)
+    def __init__(self, truth: Truth, digits: int | None = DIGITS, number: Callable[[int], int] = int) -> None:
+        """``number`` makes the id of a trade from that of a match."""
+        self.truth, self.symbol, self._number = truth, truth.listing.symbol, number
+        tick, lot = truth.listing.tick, truth.listing.lot
+        self.price_digits = digits_of(tick) if digits is None else digits
+        self.size_digits = digits_of(lot) if digits is None else digits
+        self._quote_digits = self.price_digits + self.size_digits if digits is None else digits
+        self.tick, self.lot = int(tick.scaleb(self.price_digits)), int(lot.scaleb(self.size_digits))
+        """In units of the last digit."""
+        self._price, self._price_pad = truth.price_text, _pad(tick, self.price_digits)
+        self._size, self._size_pad = truth.size_text, _pad(lot, self.size_digits)
 
     def price(self, ticks: int) -> str:
         return self._price(ticks) + self._price_pad
@@ -41,9 +46,28 @@ class Paper:
     def size(self, lots: int) -> str:
         return self._size(lots) + self._size_pad
 
+    def change(self, ticks: int) -> str:
+        """Of a price: it may be negative."""
+        return fixed(ticks * self.tick, self.price_digits)
+
+    def average(self, ticks_lots: int, lots: int) -> str:
+        return fixed(ticks_lots * self.tick // max(lots, 1), self.price_digits)
+
     def quote(self, ticks_lots: int) -> str:
         """A turnover; what is finer than the eighth digit is cut off."""
-        return fixed(ticks_lots * self.tick * self.lot // _ONE)
+        return self._turnover(ticks_lots, self._quote_digits)
+
+    def rough_quote(self, ticks_lots: int) -> str:
+        """With the digits of prices."""
+        return self._turnover(ticks_lots, self.price_digits)
+
+    def _turnover(self, ticks_lots: int, digits: int) -> str:
+        finer = self.price_digits + self.size_digits - digits
+        return fixed(ticks_lots * self.tick * self.lot // 10**finer, digits)
+
+    def id(self, match: int) -> int:
+        """Of a trade, from that of its match; -1 stays, for there is none."""
+        return match if match < 0 else self._number(match)
 
     def levels(self, levels: Iterable[Level]) -> str:
         """``[["0.35130000","6195.00000000"],...]``"""
@@ -56,10 +80,10 @@ class Paper:
         return bids[0] if bids else (0, 0), asks[0] if asks else (0, 0)
 
 
-def _pad(step: Decimal) -> str:
+def _pad(step: Decimal, digits: int) -> str:
     """From the digits that the truth writes to those that the venue writes."""
-    digits = max(-int(step.as_tuple().exponent), 0)
-    return ("" if digits else ".") + "0" * (DIGITS - digits)
+    written = digits_of(step)
+    return ("." if digits and not written else "") + "0" * (digits - written)
 
 
 # --- streams: event is the venue's time in ns, skew what its clock is wrong by, unit 10^6 or 10^3 ns ------------------
@@ -107,9 +131,10 @@ def kline(paper: Paper, interval: Interval, it: Kline, closed: bool, event: int,
     return (
         f'{{"e":"kline","E":{event // unit},"s":"{paper.symbol}","k":{{"t":{it.start // unit},'
         f'"T":{interval.after(it.start) // unit - 1},"s":"{paper.symbol}","i":"{interval.name}",'
-        f'"f":{it.first_id},"L":{it.last_id},"o":"{price(it.open)}","c":"{price(it.close)}","h":"{price(it.high)}",'
-        f'"l":"{price(it.low)}","v":"{size(it.volume)}","n":{it.trades},"x":{_false(not closed)},'
-        f'"q":"{paper.quote(it.quote)}","V":"{size(it.taker_volume)}","Q":"{paper.quote(it.taker_quote)}","B":"0"}}}}'
+        f'"f":{paper.id(it.first_id)},"L":{paper.id(it.last_id)},"o":"{price(it.open)}","c":"{price(it.close)}",'
+        f'"h":"{price(it.high)}","l":"{price(it.low)}","v":"{size(it.volume)}","n":{it.trades},'
+        f'"x":{_false(not closed)},"q":"{paper.quote(it.quote)}","V":"{size(it.taker_volume)}",'
+        f'"Q":"{paper.quote(it.taker_quote)}","B":"0"}}}}'
     )
 
 
@@ -140,18 +165,18 @@ def day_figures(paper: Paper, day: Day | None, event: int, unit: int) -> dict[st
     known = bool(before) and before[0].id == it.first_id - 1
     return {
         "symbol": paper.symbol,
-        "priceChange": fixed(change * paper.tick),
+        "priceChange": paper.change(change),
         "priceChangePercent": f"{Decimal(100 * change) / max(it.open, 1):.3f}",
-        "weightedAvgPrice": fixed(it.quote * paper.tick // max(it.volume, 1)),
+        "weightedAvgPrice": paper.average(it.quote, it.volume),
         "prevClosePrice": paper.price(before[0].price if known else it.open),
         "lastPrice": paper.price(it.last),
         "lastQty": paper.size(last[0].size if last else 0),
         "bidPrice": paper.price(bid[0]), "bidQty": paper.size(bid[1]),
         "askPrice": paper.price(ask[0]), "askQty": paper.size(ask[1]),
         "openPrice": paper.price(it.open), "highPrice": paper.price(it.high), "lowPrice": paper.price(it.low),
-        "volume": paper.size(it.volume), "quoteVolume": paper.quote(it.quote),
+        "volume": paper.size(it.volume), "quoteVolume": paper.rough_quote(it.quote),
         "openTime": (event - DAY) // unit, "closeTime": event // unit,
-        "firstId": it.first_id, "lastId": it.last_id, "count": it.trades,
+        "firstId": paper.id(it.first_id), "lastId": paper.id(it.last_id), "count": it.trades,
     }
 
 

@@ -1,11 +1,13 @@
-"""The names of the simulated Binance's streams, and what they ask for (sections 1.1 and 5)."""
+"""The names of the simulated Binance's streams, and the URLs that hold them (sections 1.1 and 5)."""
 import re
 from enum import StrEnum
 from functools import lru_cache
+from urllib.parse import unquote
 
 from msgspec import Struct
 
-from onetape.clock import MILLISECOND, SECOND
+from onetape.clock import MICROSECOND, MILLISECOND, SECOND
+from onetape.sim.base import Rejected
 from onetape.sim.venues.binance_intervals import INTERVALS
 
 
@@ -41,6 +43,21 @@ class Stream(Struct, frozen=True):
     """ns; 0: at once."""
     levels: int = 0
     interval: str = ""
+    route: str = ""
+    """Where it is told; spot has but one."""
+
+
+Manner = tuple[bool, int]
+"""How a connection wants its frames: wrapped with the stream's name or not, and its unit of time in ns."""
+
+
+class Target(Struct, frozen=True):
+    """What a URL asks for."""
+
+    manner: Manner
+    names: list[str]
+    """Of streams."""
+    route: str = ""
 
 
 _NAME = re.compile(
@@ -70,3 +87,20 @@ def parse(name: str) -> Stream | None:
         return Stream(name, symbol, Kind.MUTE)
     period = 100 * MILLISECOND if speed == "100" else SECOND
     return Stream(name, symbol, Kind.PARTIAL if levels else Kind.DIFF, period, int(levels or 0))
+
+
+def read_target(target: str) -> Target:
+    """``/ws/<s1>/<s2>`` or ``/stream?streams=<s1>/<s2>``: whether combined, the unit of time, the streams.
+
+    Raises Rejected.
+    """
+    path, _, query = target.partition("?")
+    pairs = (it.partition("=") for it in query.split("&"))
+    options = {name: unquote(value) for name, _, value in pairs}  # a plus stays: it stands in names of zones
+    unit = MICROSECOND if options.get("timeUnit", "").upper() == "MICROSECOND" else MILLISECOND
+    first, *names = [unquote(it) for it in path.split("/") if it] or [""]
+    if first == "ws":
+        return Target((False, unit), names)
+    if first == "stream" and not names:
+        return Target((True, unit), [it for it in options.get("streams", "").split("/") if it])
+    raise Rejected(404)
