@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 
+from onetape.credentials import VARIABLES
 from onetape.errors import UsageError
 from onetape.nearest import nearest
 
@@ -20,8 +21,7 @@ CHANNELS = ("trades", "agg_trades", "quotes", "ticker", "candles", "book", "stat
 ENVIRONMENTS = ("production", "testnet", "demo", "sandbox")
 PREFIX = "ONETAPE_"
 RESERVED = ("ONETAPE_RECORDINGS", "ONETAPE_LONG", "ONETAPE_PURE", "ONETAPE_TEST_POSTGRES_URL")
-"""Variables that are no settings; further ones that end in KEY, SECRET or PASSPHRASE are credentials."""
-CREDENTIAL = re.compile(r"ONETAPE_[A-Z_]+_(API_KEY|API_SECRET|KEY|SECRET|PASSPHRASE|PRIVATE_KEY)")
+"""Variables that are no settings; nor are those of ``onetape.credentials``."""
 TEXTS = ("store", "proxy", "local_address")
 """Settings that are text whatever they look like: a folder may be called 2024, a password may have a comma."""
 ROUTED = ("websocket",)
@@ -110,6 +110,7 @@ class Timings(_Part):
     heartbeat: Seconds | None = None
     rotate_after: Seconds | None = None
     refresh: Some | None = None
+    audit: Seconds | None = None
 
 
 class Reconnect(_Part):
@@ -230,11 +231,11 @@ def _of_environment(environment: Mapping[str, str], problems: list[str]) -> dict
     """``ONETAPE_STORE=/data``, ``ONETAPE_VENUES__BINANCE_USDM__DEPTH=20``; lists with commas."""
     values: dict[str, Any] = {}
     for name, text in sorted(environment.items()):  # a table as a whole before what it holds
-        if not name.startswith(PREFIX) or name in RESERVED or CREDENTIAL.fullmatch(name):
+        if not name.startswith(PREFIX) or name in RESERVED or name in VARIABLES:
             continue
         path = name.removeprefix(PREFIX).lower().split("__")
         if path[0] not in Settings.model_fields:
-            known = [PREFIX + it.upper() for it in Settings.model_fields]
+            known = [*(PREFIX + it.upper() for it in Settings.model_fields), *VARIABLES]
             problems.append(f"environment: {name} is no setting: {nearest(name, known)}")
             continue
         if path[0] == "venues" and len(path) > 1:

@@ -557,7 +557,7 @@ def test_unlisted_symbols() -> None:
     assert bench.body("depth?symbol=BTCUSDT")
 
 
-def test_depth_is_cached(bench: Bench) -> None:
+def test_depth_is_cached_at_times(bench: Bench) -> None:
     bench.run(SECOND)
     before = bench.truth.sequence
     seen = []
@@ -568,6 +568,7 @@ def test_depth_is_cached(bench: Bench) -> None:
         assert body["T"] <= body["E"] <= bench.now // MILLISECOND
         seen.append(body["lastUpdateId"] - before - n)
     assert set(range(-9, 0)) <= set(seen) <= set(range(-10, 1))
+    assert seen.count(0) >= 15  # every other second it is as new as the stream
 
 
 @pytest.mark.parametrize(("limit", "weight", "count"), [

@@ -33,6 +33,7 @@ from onetape.model import (
 from onetape.pipeline import Pipeline
 from onetape.service.choice import choices, lines, tradable
 from onetape.service.referee import Referee
+from onetape.service.run import path_of
 from onetape.sim import base
 from onetape.sim.faults import FaultPlan
 from onetape.sim.listings import LISTINGS
@@ -42,6 +43,7 @@ from onetape.venues.base import UNREADABLE
 
 START = 1_790_000_000 * SECOND
 WAY_NS = 2 * MILLISECOND  # one way, of frames and requests
+OWN = {"coinbase-exchange": {"channels": ["trades", "book"]}}  # it has no quotes
 CONNECT_NS = 10 * MILLISECOND
 
 
@@ -82,12 +84,12 @@ class Lab:
 
     def __init__(self, plan: FaultPlan | None = None, *, venue: str | None = None, seed: int = 1, pace: float = 1.0,
                  depth: int = 100, promised: bool = False, classes=VENUES, settings=None, record=None,
-                 listings=LISTINGS):
+                 listings=LISTINGS, credentials=None):
         names = [venue] if venue else sorted(classes)
         self.sim = Simulator(seed, names, start=START, plan=plan, pace=pace, history_ns=10 * SECOND, classes=classes,
                              listings=listings)
         self.now = START
-        self.door = Door(seed)
+        self.door = Door(seed, credentials)
         self.record = record or (lambda _: None)
         self.stored: list = []
         self.pipeline = Pipeline(
@@ -112,7 +114,9 @@ class Lab:
         self._order = count()
         self._sockets: dict[str, int] = {}
         self._free_at: dict[str, int] = {}
-        self.choices = choices(Settings.model_validate({"venues": {name: {} for name in names}, **(settings or {})}))
+        chosen = settings and "channels" in settings
+        own = {"venues": {name: {} if chosen else OWN.get(name, {}) for name in names}}
+        self.choices = choices(Settings.model_validate(own | (settings or {})))
 
     # --- what a test asks -------------------------------------------------------------------------------------------
 
@@ -256,7 +260,7 @@ class Lab:
         if name not in (line.leader, line.next):
             return
         choice = next(it for it in self.choices if it.venue == line.setup.venue)
-        target = "/" + choice.websocket[line.setup.route][0].split("/", 3)[3]
+        target = path_of(choice.websocket[line.setup.route][0])
         try:
             number, actions = self.sim.connect(line.setup.venue, target, self.now)
         except base.Rejected as error:
@@ -313,7 +317,8 @@ class Lab:
 
     def _fetch(self, name: str, it: Fetch):
         venue = self.door.line_of(name).setup.venue
-        self._request(venue, it.request, Priority.RESYNC, lambda answer: self._answered(name, it, answer))
+        priority = Priority.AUDIT if it.audit else Priority.RESYNC
+        self._request(venue, it.request, priority, lambda answer: self._answered(name, it, answer))
 
     def _answered(self, name, it, answer):
         if isinstance(answer, str):

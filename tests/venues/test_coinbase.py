@@ -7,8 +7,10 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from onetape.clock import DAY, MILLISECOND, MINUTE, SECOND
+from onetape.credentials import Credentials, Secret
 from onetape.errors import ClockSkew, GiveUp, TryAgain
 from onetape.model import (
     BadLevels,
@@ -32,7 +34,9 @@ from onetape.model import (
     Trade,
     VenueStatus,
 )
-from onetape.venues.base import UNREADABLE, Acked, Alive, Parsed, Reaction, Refused, Unknown
+from onetape.sim.credentials import KEY, private_key
+from onetape.sim.venues.coinbase_login import token_is_good
+from onetape.venues.base import UNREADABLE, Acked, Alive, LoginRefused, Parsed, Reaction, Refused, Unknown
 from onetape.venues.coinbase import MAX_REPEATED, MAX_PRODUCTS, SPEC, Coinbase
 
 D = Decimal
@@ -364,7 +368,6 @@ def test_what_is_no_longer_listed_has_been_left(frames: dict[str, bytes]) -> Non
 
 
 @pytest.mark.parametrize(("message", "refused", "reaction"), [
-    ("authentication failure", (), Reaction.DROP),
     ("BTC-USD is not a valid product", (BTC_TRADES, BTC_BOOK), Reaction.DROP),
     ("unknown product: BTC-USDT", (), Reaction.DROP),
     ("ErrSlowConsume", (), Reaction.RECONNECT),
@@ -377,6 +380,32 @@ def test_refusals(message: str, refused: tuple[Subscription, ...], reaction: Rea
     venue.subscribe([BTC_BOOK, BTC_TRADES])
     frame = json.dumps({"type": "error", "message": message}).encode()
     assert venue.parse(frame, NOW) == (Refused(tuple(sorted(refused)), message, reaction),)
+
+
+def test_a_token_that_is_refused() -> None:
+    for said in ("authentication failure", "Authentication Failure: unknown key"):
+        frame = json.dumps({"type": "error", "message": said}).encode()
+        assert Coinbase().parse(frame, NOW) == (LoginRefused(said),)
+
+
+def test_each_subscription_has_a_token_of_its_own() -> None:
+    pem = private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    venue, mine = Coinbase(), Credentials("coinbase", Secret(KEY), Secret(pem))
+    assert venue.login(mine, NOW) == []
+    frames = venue.subscribe([BTC_BOOK, BTC_TRADES])
+    assert len(frames) == 3
+    signed = [json.loads(venue.signed(it, mine, NOW)) for it in frames]
+    tokens = {it.pop("jwt") for it in signed}
+    assert len(tokens) == 3
+    assert all(token_is_good(it, NOW) for it in tokens)
+    assert not any(token_is_good(it, NOW + 121 * SECOND) for it in tokens)
+    assert signed == [json.loads(it) for it in frames]
+    again = [json.loads(it)["jwt"] for it in (venue.signed(it, mine, NOW) for it in frames)]
+    assert not tokens & set(again)
+    other = Coinbase()  # the same key, time and count: the same token
+    assert {json.loads(other.signed(it, mine, NOW))["jwt"] for it in frames} == tokens
+    (frame,) = venue.unsubscribe([BTC_BOOK])
+    assert venue.signed(frame, mine, NOW) == frame
 
 
 # --- hostile input ----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import msgspec
 import pytest
 
 from onetape.clock import MICROSECOND, MILLISECOND, MINUTE, SECOND, rfc3339
+from onetape.credentials import Credentials, Secret
 from onetape.errors import GiveUp, TryAgain
 from onetape.model import (
     BadLevels,
@@ -30,7 +31,9 @@ from onetape.model import (
     Trade,
     VenueStatus,
 )
-from onetape.venues.base import UNREADABLE, Acked, Alive, Parsed, Reaction, Refused, Unknown
+from onetape.sim.credentials import KEY, PASSPHRASE, SECRET_BASE64
+from onetape.sim.venues.coinbase_login import signature_is_good
+from onetape.venues.base import UNREADABLE, Acked, Alive, LoginRefused, Parsed, Reaction, Refused, Unknown
 from onetape.venues.coinbase import MAX_PRODUCTS
 from onetape.venues.coinbase_exchange import SPEC, CoinbaseExchange
 
@@ -249,7 +252,38 @@ def test_refusals(message: str, reason: str, refused: tuple[Subscription, ...], 
     venue.subscribe([BTC_BOOK, BTC_TRADES, ETH_TRADES])
     frame = json.dumps({"type": "error", "message": message, "reason": reason}).encode()
     text = f"{message}: {reason}" if reason else message
-    assert venue.parse(frame, NOW) == (Refused(tuple(sorted(refused)), text, reaction),)
+    others = (ETH_TRADES,) if refused else ()  # of a message that may have been refused as a whole
+    assert venue.parse(frame, NOW) == (Refused(tuple(sorted(refused)), text, reaction, others=others),)
+    if others:
+        assert venue.parse(frame, NOW) == (Refused(tuple(sorted(refused)), text, reaction),), "asked for once"
+
+
+@pytest.mark.parametrize(("reason", "said"), [
+    ("invalid signature", LoginRefused("Authentication Failed: invalid signature")),
+    ("", LoginRefused("Authentication Failed")),
+    ("request timestamp expired", Refused(
+        (), "Authentication Failed: request timestamp expired", Reaction.RECONNECT,
+    )),
+])
+def test_a_login_that_is_refused(reason: str, said: Any) -> None:
+    venue = CoinbaseExchange()
+    venue.subscribe([BTC_BOOK, BTC_TRADES])
+    frame = json.dumps({"type": "error", "message": "Authentication Failed", "reason": reason}).encode()
+    assert venue.parse(frame, NOW) == (said,)
+
+
+def test_each_subscription_is_signed() -> None:
+    venue = CoinbaseExchange()
+    mine = Credentials("coinbase-exchange", Secret(KEY), Secret(SECRET_BASE64), Secret(PASSPHRASE))
+    assert venue.login(mine, NOW) == []
+    frames = venue.subscribe([BTC_BOOK, BTC_TRADES])
+    for frame in frames:
+        signed = json.loads(venue.signed(frame, mine, NOW))
+        login = [signed.pop(it) for it in ("key", "passphrase", "timestamp", "signature")]
+        assert signature_is_good(*login, NOW)
+        assert signed == json.loads(frame)
+    (frame,) = venue.unsubscribe([BTC_BOOK])
+    assert venue.signed(frame, mine, NOW) == frame
 
 
 def test_a_refusal_of_somebody_elses_product(frames: dict[str, bytes]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from onetape.clock import DAY, MILLISECOND, MINUTE, SECOND
+from onetape.credentials import Credentials, Secret
 from onetape.errors import ClockSkew, GiveUp, TryAgain
 from onetape.model import (
     BadLevels,
@@ -32,7 +33,7 @@ from onetape.model import (
     VenueStatus,
 )
 from onetape.model.numbers import level_number
-from onetape.venues.base import UNREADABLE, Acked, Alive, Notice, Parsed, Reaction, Refused, Unknown
+from onetape.venues.base import UNREADABLE, Acked, Alive, LoginRefused, Notice, Parsed, Reaction, Refused, Unknown
 from onetape.venues.okx import BARS, INTERVALS, Okx
 
 D = Decimal
@@ -318,9 +319,8 @@ def test_books_are_few_and_never_silent_for_long():
 
 
 @pytest.mark.parametrize(("code", "reaction"), [
-    ("60004", Reaction.RETRY), ("60005", Reaction.DROP), ("60011", Reaction.DROP), ("60023", Reaction.RETRY),
-    ("60027", Reaction.DROP), ("64000", Reaction.DROP), ("64001", Reaction.DROP), ("64003", Reaction.DROP),
-    ("99999", Reaction.DROP),
+    ("60011", Reaction.DROP), ("60027", Reaction.DROP), ("64000", Reaction.DROP), ("64001", Reaction.DROP),
+    ("64003", Reaction.DROP), ("99999", Reaction.DROP),
 ])
 def test_errors_that_name_nothing_concern_the_only_one_there_is(code, reaction):
     okx = Okx()
@@ -328,6 +328,29 @@ def test_errors_that_name_nothing_concern_the_only_one_there_is(code, reaction):
     assert okx.parse(error(code, "no"), NOW) == (Refused((book(),), f"{code}: no", reaction),)
     okx.subscribe([book(), book("BBB-USDT")])
     assert okx.parse(error(code, "no", "2"), NOW) == (Refused((), f"{code}: no", reaction),)
+
+
+@pytest.mark.parametrize("code", ["60005", "60007", "60009", "60024", "60032"])
+def test_a_login_that_is_wrong_stays_wrong(code):
+    okx = Okx()
+    okx.subscribe([book()])
+    assert okx.parse(error(code, "no", ""), NOW) == (LoginRefused(f"{code}: no"),)
+
+
+@pytest.mark.parametrize("code", ["60004", "60006", "60022", "60023"])
+def test_a_login_that_came_late_is_tried_on_another_connection(code):
+    okx = Okx()
+    okx.subscribe([book()])
+    assert okx.parse(error(code, "no", ""), NOW) == (Refused((), f"{code}: no", Reaction.RECONNECT),)
+
+
+def test_it_logs_in_before_it_subscribes():
+    mine = Credentials("okx", Secret("k"), Secret("demo-secret"), Secret("p"))
+    (frame,) = Okx().login(mine, 1_700_000_000 * SECOND + 1)
+    assert json.loads(frame)["args"][0]["sign"] == "Dbj9TeBlK6iGESGeYVhsS/TxSP5cMwR5L9xvZYI1RMo="
+    (frame,) = Okx().subscribe([book()])
+    assert Okx().signed(frame, mine, NOW) == frame
+    assert Okx().parse(b'{"event":"login","code":"0","msg":"","connId":"a"}', NOW) == (Unknown("login"),)
 
 
 def test_requests_never_answered_are_forgotten_in_the_end():
@@ -709,7 +732,7 @@ def test_trap_15_a_month_is_no_minute():
 
 def test_trap_17_a_bad_signature_is_permanent():
     (refused,) = Okx().parse(error("60005", "Invalid apiKey"), NOW)
-    assert refused == Refused((), "60005: Invalid apiKey", Reaction.DROP)
+    assert refused == LoginRefused("60005: Invalid apiKey")
     with pytest.raises(GiveUp):
         Okx().check(401, {}, b'{"code":"50113","msg":"Invalid Sign"}')
 

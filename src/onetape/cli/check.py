@@ -1,5 +1,7 @@
 """``onetape check``: the doctor."""
+import os
 import sys
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from onetape.config import Settings
+    from onetape.credentials import Credentials
     from onetape.service.check import Finding
     from onetape.service.run import Simulated
 
@@ -40,6 +43,7 @@ def check(
     from rich.console import Console
 
     from onetape import venues as known
+    from onetape.credentials import load
     from onetape.service.check import of_settings
 
     for name in venue or ():
@@ -50,12 +54,13 @@ def check(
     try:
         settings = settings_of(config, sim, None, venue, None)
         simulated = simulated_of(settings, sim, None, 1, None, None, compare=False)
+        credentials = load(os.environ)
     except UsageError as error:
         for finding in of_settings(error):
             findings.append(finding)
             shown.tell(finding)
     else:
-        findings = _check(settings, simulated, shown)
+        findings = _check(settings, simulated, shown, credentials)
     shown.end()
     sound = all(it.grade == "ok" for it in findings)
     if json:
@@ -68,7 +73,9 @@ def check(
         raise typer.Exit(1)
 
 
-def _check(settings: "Settings", simulated: "Simulated | None", shown: "_Shown") -> "list[Finding]":
+def _check(
+    settings: "Settings", simulated: "Simulated | None", shown: "_Shown", credentials: "Mapping[str, Credentials]",
+) -> "list[Finding]":
     import asyncio
 
     from onetape.config import Log
@@ -82,7 +89,7 @@ def _check(settings: "Settings", simulated: "Simulated | None", shown: "_Shown")
         findings.append(finding)
         shown.tell(finding)
 
-    work = check_all(settings, simulated, tell)
+    work = check_all(settings, simulated, tell, credentials)
     if sys.platform == "win32":
         asyncio.run(work)
     else:

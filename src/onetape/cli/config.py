@@ -1,6 +1,8 @@
 """``onetape config``: the settings in force, and a file of them to begin with."""
 import json as jsons
+import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
@@ -47,7 +49,8 @@ def show(
 ) -> None:
     """Show the settings in force: of the file, the environment, and by default; passwords are not shown.
 
-    What is not as by default says where it comes from. The output is a settings file itself.
+    What is not as by default says where it comes from. The output is a settings file itself. For which venues there are
+    credentials is said besides.
 
     Examples:
 
@@ -55,14 +58,18 @@ def show(
 
       onetape config show --config onetape.toml --json
     """
+    from onetape import credentials
     from onetape.config import load
     from onetape.service.choice import choices
 
     settings = load(file)
     choices(settings)  # what is wrong with it at a venue is wrong here too
+    known = ", ".join(credentials.load(os.environ))
     values = _hidden(settings.model_dump(mode="json"))
     if json:
         print_json(values)
+        if known:
+            print(f"credentials are there for {known}", file=sys.stderr)
         return
     origins = _origins(settings, file)
     entries = [
@@ -71,6 +78,8 @@ def show(
     print(toml(entries), end="")
     if not settings.venues:
         print(f"\n# no venue is named: {', '.join(settings.chosen())}")
+    if known:
+        print(f"\n# credentials are there, in the environment, for {known}")
 
 
 @config.command()

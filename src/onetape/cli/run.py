@@ -5,6 +5,7 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from onetape.config import Settings
+    from onetape.credentials import Credentials
     from onetape.service.run import Outcome, Simulated, View
     from onetape.service.status import Status
 
@@ -100,6 +102,8 @@ def settings_of(
     if pairs:
         flags["pairs"] = pairs
     settings = load(config, flags=flags)
+    if sim and not venues and not settings.venues:  # the simulator has them all
+        settings = _everything(settings)
     if venues:
         for name in venues:
             known.spec(name)
@@ -108,6 +112,23 @@ def settings_of(
     if sim and store is None and "store" not in settings.model_fields_set:
         settings = settings.model_copy(update={"store": SIM_STORE})
     return settings
+
+
+def _everything(settings: "Settings") -> "Settings":
+    """All feeds; of those that lack what is asked of all, what they have, unless pairs or channels were named."""
+    from onetape import venues
+    from onetape.config import FIVE, VENUES, Venue
+    from onetape.presets import PRESETS
+
+    preset = PRESETS["seven-feeds"].values["venues"]
+    named = settings.model_fields_set & {"pairs", "channels"}
+    found = {name: Venue(**{key: it for key, it in preset[name].items() if key not in named}) for name in VENUES}
+    for name in found if "channels" in named else ():  # beyond the five, each as far as it has what is asked for
+        has = venues.capabilities(name).channels
+        some = tuple(it for it in settings.channels if it in has or (it == "trades" and "agg_trades" in has))
+        if name not in FIVE:
+            found[name] = found[name].model_copy(update={"enabled": bool(some), "channels": some or None})
+    return settings.model_copy(update={"venues": found})
 
 
 def simulated_of(
@@ -141,13 +162,17 @@ def _run(
 
     from onetape.cli.board import reasons, summary
     from onetape.cli.output import print_json
+    from onetape.credentials import load
     from onetape.service.log import configure
     from onetape.storage.schema import TABLES
 
+    credentials = load(os.environ)
     sys.setswitchinterval(SWITCH_S)
     console = Console()
     configure(settings.log if not console.is_terminal or json else settings.log.model_copy(update={"level": "error"}))
-    outcome = uvloop.run(_until_asked(settings, simulated, store, record, duration, None if json else console))
+    outcome = uvloop.run(
+        _until_asked(settings, simulated, store, record, duration, None if json else console, credentials)
+    )
     if json:
         print_json(outcome)
     else:
@@ -171,7 +196,7 @@ def _run(
 
 async def _until_asked(
     settings: "Settings", simulated: "Simulated | None", store: Path | None, record: Path | None,
-    duration: float | None, console: "Console | None",
+    duration: float | None, console: "Console | None", credentials: "Mapping[str, Credentials]",
 ) -> "Outcome":
     from onetape.service.log import EventLog
     from onetape.service.run import collect
@@ -199,7 +224,7 @@ async def _until_asked(
         try:
             return await collect(
                 settings, simulated=simulated, store=store, record=record, duration=duration, stop=stop,
-                view=_view(console, stack), log=EventLog().add,
+                view=_view(console, stack), log=EventLog().add, credentials=credentials,
             )
         finally:
             limiting.cancel()

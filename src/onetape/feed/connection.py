@@ -7,6 +7,7 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from onetape.clock import SECOND
+from onetape.credentials import Credentials
 from onetape.feed.door import Door
 from onetape.feed.governor import Priority
 from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged
@@ -40,9 +41,10 @@ class Waker(Protocol):
 class _Link:
     """A socket, or the attempt at one, and what waits to be sent on it."""
 
-    __slots__ = ("fetches", "free_at", "gap", "sending", "socket", "task", "unsent")
+    __slots__ = ("credentials", "fetches", "free_at", "gap", "sending", "socket", "task", "unsent")
 
-    def __init__(self, limits: Limits) -> None:
+    def __init__(self, limits: Limits, credentials: Credentials | None) -> None:
+        self.credentials = credentials
         self.socket: Socket | None = None
         self.task: asyncio.Task[None] | None = None
         self.fetches: set[asyncio.Task[None]] = set()  # for it alone: they end with it
@@ -111,7 +113,8 @@ class Network:
                         link.fetches.add(task)
                         task.add_done_callback(link.fetches.discard)
                 case Connect():
-                    link = self._links[name] = _Link(self._access(name).spec.limits)
+                    spec = self._access(name).spec
+                    link = self._links[name] = _Link(spec.limits, self.door.credentials.get(spec.name))
                     link.task = self._start(self._connect(name, it, link))
                 case Disconnect():
                     self._disconnect(name, it.reason)
@@ -182,7 +185,8 @@ class Network:
 
     async def _fetch(self, name: str, it: Fetch) -> None:
         try:
-            reply = await self._access(name).rest.fetch(it.request, Priority.RESYNC)
+            priority = Priority.AUDIT if it.audit else Priority.RESYNC
+            reply = await self._access(name).rest.fetch(it.request, priority)
         except Unanswered as error:
             self.enter(Failed, name, id=it.id, reason=str(error))
             return
@@ -204,6 +208,8 @@ class Network:
         if self._links.get(name) is not link:
             self.counters["frames of a lost socket"] += 1
             return
+        if link.credentials is not None and b"error" in data:  # some venues repeat what they complain of
+            data = link.credentials.hide(data)
         number, at = self.door.stamp(at)
         self._take(Frame(number=number, time=at, connection=name, data=data))
 
@@ -216,6 +222,8 @@ class Network:
             return
         del self._links[name]
         _quiet(link)
+        if link.credentials is not None:
+            reason = link.credentials.hide(reason.encode()).decode("utf-8", "replace")
         self.enter(Closed, name, reason=reason, code=code)
 
     # --- time -------------------------------------------------------------------------------------------------------

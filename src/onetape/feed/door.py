@@ -3,6 +3,7 @@ from collections.abc import Mapping, Sequence
 from itertools import count
 
 from onetape import venues
+from onetape.credentials import Credentials
 from onetape.feed.inputs import (
     Answer,
     Closed,
@@ -33,8 +34,8 @@ class Door:
     its own deadline. So no timer has to be recorded.
     """
 
-    def __init__(self, seed: int = 0) -> None:
-        """``seed`` makes the jitter of reconnects."""
+    def __init__(self, seed: int = 0, credentials: Mapping[str, Credentials] | None = None) -> None:
+        """``seed`` makes the jitter of reconnects; ``credentials`` are by venue, and no part of any input."""
         self.lines: dict[str, Line] = {}
         """By name. A connection is called after its line: ``binance#3``."""
         self.sessions: dict[str, Session] = {}
@@ -45,6 +46,8 @@ class Door:
         """Inputs of connections that had been given up."""
         self._paces: dict[str, Pace] = {}  # by venue: its lines share what it allows of connection attempts
         self._seed = seed
+        self.credentials = credentials or {}
+        self._refused: dict[str, str] = {}  # by venue, why it does not accept them
         self._numbers = count(1)
         self._time = 0
         self._due = 0  # nobody is due before, though perhaps nobody then; 0: to be looked at anew
@@ -126,7 +129,8 @@ class Door:
     def _start_line(self, name: str, setup: Setup, now: int) -> list[Outcome]:
         spec, pace = venues.spec(setup.venue), self._paces[setup.venue]
         line = self.lines[name] = Line(name, setup, spec, pace, self.sessions, self._seed, self._new_session)
-        return line.start(now)
+        reason = self._refused.get(setup.venue)
+        return line.start(now) if reason is None else line.refuse(reason, now)
 
     def _change_lines(self, venue: str, lines: Mapping[str, Setup], now: int) -> list[Outcome]:
         """What is no longer wanted goes first: its place may be needed."""
@@ -138,9 +142,11 @@ class Door:
             out += self._start_line(name, setup, now) if line is None else line.change(setup, now)
         return out
 
-    @staticmethod
-    def _new_session(setup: Setup, now: int) -> Session:
-        return Session(venues.create(setup.venue, setup.route), setup.wanted, now, timings=setup.timings)
+    def _new_session(self, setup: Setup, now: int) -> Session:
+        return Session(
+            venues.create(setup.venue, setup.route), setup.wanted, now, timings=setup.timings,
+            credentials=self.credentials.get(setup.venue),
+        )
 
     def _open(self, line: Line, it: Opened) -> list[Outcome]:
         out = line.opened(it.connection, it.time)
@@ -164,8 +170,17 @@ class Door:
             self.late += 1
             return []
         out = line.relay(it.connection, _give(session, it), it.time)
+        if line.refused:
+            out += self._refuse(line, it.time)
         self._moved(session, line)
         return out
+
+    def _refuse(self, line: Line, now: int) -> list[Outcome]:
+        """What one line is told holds for the venue's others, which would be told the same."""
+        venue = line.setup.venue
+        self._refused[venue] = line.reason
+        others = [it for it in self.lines.values() if it.setup.venue == venue and not it.refused]
+        return [said for it in others for said in it.refuse(line.reason, now)]
 
     def _to_session(self, session: Session, it: Input) -> list[Outcome]:
         said = [(it.connection, outcome) for outcome in _give(session, it)]

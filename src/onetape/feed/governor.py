@@ -12,10 +12,11 @@ class Priority(IntEnum):
 
     RESYNC = 0
     DISCOVERY = 1
-    BACKFILL = 2
+    AUDIT = 2
+    BACKFILL = 3
 
 
-SHARES = {Priority.RESYNC: 0.8, Priority.DISCOVERY: 0.7, Priority.BACKFILL: 0.5}
+SHARES = {Priority.RESYNC: 0.8, Priority.DISCOVERY: 0.7, Priority.AUDIT: 0.6, Priority.BACKFILL: 0.5}
 LONGEST_PAUSE_NS = 3 * 86_400 * SECOND  # of all bans the longest
 
 

@@ -60,6 +60,8 @@ class Line:
         """Of connections that have ended."""
         self.failures = 0
         """In a row, since data last flowed for a while."""
+        self.refused = False
+        """The venue does not accept our credentials: this line is not tried again."""
         self._pace, self._sessions, self._seed, self._new_session = pace, sessions, seed, new_session
         self._timings = spec.timings if setup.timings is None else setup.timings
         self._attempts = self._address = self._refusals = self._turned_away = 0
@@ -87,6 +89,17 @@ class Line:
         self.leader = self.next = ""
         self._retry_at = self._rotate_at = self._switch_by = None
         self._enter(Lifecycle.STOPPED, "", now, out)
+        return out
+
+    def refuse(self, reason: str, now: int) -> list[Outcome]:
+        """The venue does not accept our credentials: that is the end of it, for they are the same next time."""
+        out: list[Outcome] = []
+        for name in filter(None, (self.leader, self.next)):
+            out += self._end(name, reason, now)
+        self.leader = self.next = ""
+        self._retry_at = self._rotate_at = self._switch_by = None
+        self.refused = True
+        self._enter(Lifecycle.ERROR, reason, now, out, told=True)
         return out
 
     def change(self, setup: Setup, now: int) -> list[Outcome]:
@@ -150,7 +163,7 @@ class Line:
             if self._can_take_over():
                 out += self._switch(now)
         if reconnects:  # what cannot wait goes first
-            out += self._reconnect(connection, min(reconnects, key=lambda it: it.planned), now)
+            out += self._reconnect(connection, min(reconnects, key=lambda it: (not it.refused, it.planned)), now)
         return out
 
     def next_wake(self) -> int | None:
@@ -178,6 +191,8 @@ class Line:
         if connection not in (self.leader, self.next):
             return []
         out: list[Outcome] = []
+        if it.refused:
+            return self.refuse(it.reason, now)
         if it.planned and connection == self.leader:
             self._replace(it.reason, now, out)
             return out

@@ -127,6 +127,8 @@ class Rest:
             raise Unanswered(f"{address} did not answer within {TIMEOUT_S:g} s") from None
         except aiohttp.ClientConnectorDNSError as error:
             raise Unanswered(f"DNS: cannot resolve {error.host}: {_dns_reason(error)}") from error
+        except aiohttp.ClientConnectorCertificateError as error:
+            raise Unanswered(f"{address}: TLS failed: {_tls_reason(error)}") from error
         except (ProxyError, ProxyConnectionError, ProxyTimeoutError) as error:  # which have no base of their own
             raise Unanswered(f"{address}: the proxy refuses: {_said(error)}") from error
         except (aiohttp.ClientError, OSError, ValueError) as error:  # ValueError: a name that can be none
@@ -167,6 +169,12 @@ def _said(error: Exception) -> str:
 def _dns_reason(error: aiohttp.ClientConnectorDNSError) -> str:
     cause = error.os_error
     return cause.strerror or str(cause) if isinstance(cause, socket.gaierror) else str(cause)
+
+
+def _tls_reason(error: aiohttp.ClientConnectorCertificateError) -> str:
+    """As the WebSocket says it."""
+    cause = error.certificate_error
+    return getattr(cause, "verify_message", "") or str(cause)
 
 
 def client(proxy: str | None = None, local_address: str | None = None) -> aiohttp.ClientSession:

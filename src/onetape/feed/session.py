@@ -7,7 +7,9 @@ from onetape.book.order_book import OrderBook, Window
 from onetape.book.rules import Snapshots
 from onetape.book.sync import BookSync, Output
 from onetape.clock import HOUR, SECOND
+from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, RestError, TryAgain
+from onetape.feed.auditor import Auditor, Verdict
 from onetape.feed.liveness import BookFrozen, HeartbeatSilent, Liveness, SocketSilent, SubscriptionSilent
 from onetape.feed.overlap import Overlap
 from onetape.feed.resync import Resync, Step
@@ -15,6 +17,7 @@ from onetape.feed.watch import SubscriptionWatch
 from onetape.model import (
     TAPES,
     BadLevels,
+    BookAudited,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -48,6 +51,7 @@ from onetape.venues.base import (
     UNREADABLE,
     Acked,
     Alive,
+    LoginRefused,
     Notice,
     Parsed,
     Reaction,
@@ -86,7 +90,7 @@ class Session:
 
     def __init__(
         self, venue: Venue, wanted: Sequence[Subscription] | None, now: int, *, depth: int = 0,
-        timings: Timings | None = None, book: BookFactory = OrderBook,
+        timings: Timings | None = None, book: BookFactory = OrderBook, credentials: Credentials | None = None,
     ) -> None:
         self.venue = venue
         self.frames = 0
@@ -98,7 +102,7 @@ class Session:
         self._timings = timings
         self._wanted = None if wanted is None else dict.fromkeys(wanted)
         self._symbols = None if wanted is None else {it.symbol for it in wanted}
-        self._depth, self._new_book = depth, book
+        self._depth, self._new_book, self._credentials = depth, book, credentials
         self._feeds: dict[str, _Feed] = {}
         self._watch = SubscriptionWatch(timings.ack_ns, timings.first_frame_ns)
         self._liveness = Liveness(timings.silence_ns, timings.heartbeat_ns, now)
@@ -125,6 +129,8 @@ class Session:
         self._pong_by: int | None = None
         self.round_trip_ns: int | None = None
         """From ping to pong, the last one."""
+        self._auditor = Auditor(venue.spec.book, timings.audit_ns, now)
+        self._audit_fetch = 0
         self._wake_at: int | None = None
         self._scheduled = False
 
@@ -208,6 +214,8 @@ class Session:
         self._free_at = self._requests_since = now
         self._ping_at = now + self._timings.ping_every_ns
         self._liveness = Liveness(self._timings.silence_ns, self._timings.heartbeat_ns, now)
+        if self._credentials is not None:  # not by `_send`: in a replay nobody logs in, and all else has to be the same
+            out += map(Send, self.venue.login(self._credentials, now))
         self._subscribe(wanted, now, out)
         return out
 
@@ -288,6 +296,9 @@ class Session:
             self.counters["answers nobody waits for"] += 1
             return out
         request, epoch = self._fetches.pop(id)
+        if id == self._audit_fetch:
+            self._take_audit(request, status, body, headers or {}, now, out)
+            return out
         feed = self._feed_of(request.symbol, now)
         if feed is None:
             self.counters["answers nobody waits for"] += 1
@@ -317,7 +328,9 @@ class Session:
         """Fetch ``id`` brought no answer at all."""
         out: list[Event | Command] = []
         request, _ = self._fetches.pop(id, (None, 0))
-        if request is not None and (feed := self._feeds.get(request.symbol)):
+        if id == self._audit_fetch:
+            self._auditor.failed(now)
+        elif request is not None and (feed := self._feeds.get(request.symbol)):
             self._unanswered(feed, reason, 0, now, out)
         self._reschedule()
         return out
@@ -342,7 +355,8 @@ class Session:
             feeds = (it for feed in self._feeds.values() for it in (feed.sync.next_wake(), feed.resync.next_wake()))
             ping = self._ping_at if self._timings.ping_every_ns else None
             revive = min((at for at, _ in self._given_up.values()), default=None)
-            others = (self._watch.next_wake(), self._liveness.next_wake(), ping, self._pong_by, revive)
+            audit = self._auditor.next_wake()
+            others = (self._watch.next_wake(), self._liveness.next_wake(), ping, self._pong_by, revive, audit)
             self._wake_at = min((it for it in (*feeds, *others) if it is not None), default=None)
             self._scheduled = True
         return self._wake_at
@@ -360,6 +374,7 @@ class Session:
             self._check_liveness(now, out)
         self._revive(now, out)
         self._ping(now, out)
+        self._begin_audit(now, out)
         self._reschedule()
         return out
 
@@ -391,7 +406,7 @@ class Session:
                 out.append(it)
                 if not it.symbol and it.status in self.venue.spec.book.halts:
                     self._distrust_all(f"the venue is in {it.status}", now, out)
-            case FeedStatus() | FeedError() | ConnectionState() | GapOpened() | GapClosed():
+            case FeedStatus() | FeedError() | ConnectionState() | GapOpened() | GapClosed() | BookAudited():
                 out.append(it)
             case Acked():
                 self._acked(it, now, out)
@@ -399,6 +414,9 @@ class Session:
                 self._refused(it, now, out)
             case Alive():
                 self._alive(it, now)
+            case LoginRefused():
+                out.append(self._error("", "", f"login refused: {it.reason}", now, permanent=True))
+                out.append(Reconnect(f"login refused: {it.reason}", refused=True))
             case Notice():
                 self.counters["notices"] += 1
                 out.append(Reconnect(it.reason, planned=True))
@@ -446,6 +464,8 @@ class Session:
         self._heard(feed.subscription, now)
         if len(outputs) == 1 and outputs[0] is it:
             out.append(it)
+            if self._auditor.symbol == it.symbol:
+                self._follow_audit(feed, outputs, now, out)
         else:
             self._take_steps([(feed, self._relay(feed, outputs, now, out))], now, out)
 
@@ -500,6 +520,10 @@ class Session:
                 self._watch.refused(subscription, now)
                 if (feed := self._feed_by_stream(subscription)) is not None:
                     feed.resync.refused(now)
+        others = [one for one in it.others if one in (self._wanted or ()) and one not in self._dropped]
+        if others:
+            self.counters["refused with others"] += len(others)
+            self._send(self.venue.subscribe(others), now, out)
 
     def _alive(self, it: Alive, now: int) -> None:
         self._liveness.heartbeat(now)
@@ -526,6 +550,9 @@ class Session:
     def _relay(self, feed: _Feed, outputs: Iterable[Output], now: int, out: list[Event | Command]) -> Step | None:
         """Passes on what a book says; gives the step that it needs."""
         step = None
+        if self._auditor.symbol == feed.subscription.symbol and outputs:
+            outputs = list(outputs)
+            self._auditor.follow(outputs, now)
         for it in outputs:
             self._reschedule()
             if isinstance(it, NeedSnapshot):
@@ -639,11 +666,64 @@ class Session:
             self._strangers.add(symbol)
         return True
 
+    # --- audit ------------------------------------------------------------------------------------------------------
+
+    def _begin_audit(self, now: int, out: list[Event | Command]) -> None:
+        due = self._auditor.next_wake()
+        if due is None or now < due or self._wanted is None:
+            return
+        symbol = self._auditor.wake(self.books, now)
+        if symbol is not None:
+            request = self.venue.book_request(symbol, self._auditor.depth)
+            self._audit_fetch = self.expect(request)
+            out.append(Fetch(self._audit_fetch, request, audit=True))
+
+    def _take_audit(
+        self, request: Request, status: int, body: bytes, headers: Mapping[str, str], now: int,
+        out: list[Event | Command],
+    ) -> None:
+        """What REST shows of the book under audit. What cannot be compared says nothing about the book."""
+        feed = self._feeds.get(request.symbol)
+        try:
+            self.venue.check(status, headers, body)
+            snapshot = self.venue.parse_book(request, body, now)
+            verdict = self._auditor.answered(snapshot, feed.sync if feed else None, now)
+        except (RestError, ClockSkew, *UNREADABLE, BadLevels):
+            self._auditor.failed(now)
+        else:
+            self._tell_audit(feed, verdict, now, out)
+        self._reschedule()
+
+    def _follow_audit(
+        self, feed: _Feed, outputs: Sequence[Output], now: int, out: list[Event | Command],
+    ) -> None:
+        self._auditor.follow(outputs, now)
+        if self._auditor.ahead:
+            self._tell_audit(feed, self._auditor.judge(feed.sync, now), now, out)
+            self._reschedule()
+
+    def _tell_audit(self, feed: _Feed | None, it: Verdict | None, now: int, out: list[Event | Command]) -> None:
+        """Stale first, then the result."""
+        if it is None or feed is None:
+            return
+        sequence, match = feed.sync.sequence, it.match
+        if it.wrong:
+            self.counters["audits failed"] += 1
+            reason = f"REST shows other levels: {match.bids:.1%} of the bids and {match.asks:.1%} of the asks agree"
+            self._take_steps([(feed, self._relay(feed, feed.sync.distrust(reason, now), now, out))], now, out)
+        out.append(BookAudited(
+            venue=self.venue.spec.name, symbol=it.symbol, exchange_time=feed.sync.time, received_time=now,
+            available_at=now, sequence=sequence, levels=match.levels, bids_match=match.bids, asks_match=match.asks,
+            exact=it.exact, wrong=it.wrong,
+        ))
+
     # --- subscriptions and silence ----------------------------------------------------------------------------------
 
     def _drop(self, subscription: Subscription, reason: str, now: int, out: list[Event | Command]) -> None:
         """Permanent: this subscription is given up, the others go on. Now and then it is asked for once more, as long
         as the venue lists what it refuses: one of the two is mistaken."""
+        if subscription in self._dropped:  # told before, by another frame
+            return
         _, vain = self._given_up.get(subscription, (0, 0))
         if subscription.symbol in self._listed:
             self._given_up[subscription] = now + min(REVIVE_NS << min(vain, 10), LONGEST_REVIVE_NS), vain + 1
@@ -673,8 +753,8 @@ class Session:
             self.counters["asked for after a refusal"] += 1
             sent = self._send(self.venue.subscribe((subscription,)), now, out)
             is_book = subscription.channel is Channel.BOOK
+            self._dropped.pop(subscription, None)
             if is_book:
-                del self._dropped[subscription]
                 out.append(self._status(subscription, TrustState.SYNCING, "asked for again", now))
                 self._add_feed(subscription, now).resync.subscribed(sent)
             self._liveness.expect(subscription, sent, self.venue.spec.book.silence_ns if is_book else 0)
@@ -728,7 +808,7 @@ class Session:
 
     def _send(self, frames: Sequence[bytes], now: int, out: list[Event | Command]) -> int:
         """Puts requests out; gives the time at which the last of them will have left, at the venue's pace."""
-        out += map(Send, frames)
+        out += (Send(self._signed(it, now)) for it in frames)
         self._free_at = max(self._free_at, now) + len(frames) * self._frame_gap_ns
         if now - self._requests_since >= HOUR:
             self._requests, self._requests_since = 0, now
@@ -739,6 +819,9 @@ class Session:
             out.append(Reconnect(f"{most} requests an hour are nearly used up", planned=True))
         self._reschedule()
         return self._free_at
+
+    def _signed(self, frame: bytes, now: int) -> bytes:
+        return frame if self._credentials is None else self.venue.signed(frame, self._credentials, now)
 
     def _feed_by_stream(self, subscription: Subscription) -> _Feed | None:
         """The feed of a book that gets its snapshots by subscribing: Resync sees to its subscription, not the watch."""

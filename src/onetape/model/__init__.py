@@ -12,6 +12,7 @@ from onetape.model.commands import (
     Send,
 )
 from onetape.model.events import (
+    BookAudited,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -42,8 +43,8 @@ from onetape.model.levels import EMPTY, BadLevels, Level, Levels, Shape
 from onetape.model.numbers import BadNumber
 
 __all__ = [
-    "EMPTY", "TAPES", "BadLevels", "BadNumber", "BookDelta", "BookSnapshot", "Candle", "Capabilities", "Change",
-    "Channel", "Command", "Connect", "ConnectionGap", "ConnectionState", "Disconnect", "Event", "FeedError",
+    "EMPTY", "TAPES", "BadLevels", "BadNumber", "BookAudited", "BookDelta", "BookSnapshot", "Candle", "Capabilities",
+    "Change", "Channel", "Command", "Connect", "ConnectionGap", "ConnectionState", "Disconnect", "Event", "FeedError",
     "FeedStatus", "Fetch", "Flag", "GapClosed", "GapOpened", "Instrument", "InstrumentChanged", "InstrumentId", "Kind",
     "Level", "Levels", "Lifecycle", "NeedSnapshot", "NeedTrades", "Quote", "Reconnect", "Request", "RestKind", "Send",
     "Shape", "Side", "Skipped", "Source", "Subscription", "Ticker", "Trade", "TrustState", "VenueStatus", "decode",

@@ -39,16 +39,20 @@ class Fetch(Struct, frozen=True):
 
     id: int
     request: Request
+    audit: bool = False
+    """Only to compare with: everything else goes first."""
 
 
 class Reconnect(Struct, frozen=True):
     """This connection is beyond repair (or is about to be cut): make a new one.
 
-    ``planned``: the new one first, then close the old; else close at once.
+    ``planned``: the new one first, then close the old; else close at once. ``refused``: the venue does not accept our
+    credentials, which asking again does not change: no new one, for none of the venue's lines.
     """
 
     reason: str
     planned: bool = False
+    refused: bool = False
 
 
 class Connect(Struct, frozen=True):

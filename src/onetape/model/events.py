@@ -210,6 +210,22 @@ class InstrumentChanged(_Event, frozen=True, gc=False, tag="instrument_changed")
     """Of one that is renamed and now has another symbol: the one that it had."""
 
 
+class BookAudited(_MarketEvent, frozen=True, gc=False, tag="book_audited"):
+    """A live book was compared with what the venue's REST shows."""
+
+    sequence: int
+    """Of the book."""
+    levels: int
+    """Compared on each side."""
+    bids_match: float
+    asks_match: float
+    """Share of the levels that both show alike: 1 is all of them."""
+    exact: bool
+    """At the very number of the snapshot; else at the moment that fits best."""
+    wrong: bool
+    """The book is had anew."""
+
+
 class FeedError(_Event, frozen=True, gc=False, tag="feed_error"):
     """Something was refused: a subscription by the venue, or a frame by us (``quarantined``, with its text)."""
 
@@ -223,7 +239,7 @@ class FeedError(_Event, frozen=True, gc=False, tag="feed_error"):
 
 Event = (
     Trade | BookSnapshot | BookDelta | Quote | Ticker | Candle | FeedStatus | ConnectionState | VenueStatus
-    | ConnectionGap | GapOpened | GapClosed | Skipped | InstrumentChanged | FeedError
+    | ConnectionGap | GapOpened | GapClosed | Skipped | InstrumentChanged | FeedError | BookAudited
 )
 
 

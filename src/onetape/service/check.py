@@ -21,6 +21,7 @@ from msgspec import Struct, structs
 from onetape import venues
 from onetape.clock import MILLISECOND, SECOND
 from onetape.config import Settings
+from onetape.credentials import Credentials
 from onetape.errors import OneTapeError, RestError, UsageError
 from onetape.feed.governor import Governor, Priority
 from onetape.feed.rest import Reply, Rest, Unanswered, client
@@ -92,8 +93,11 @@ class Failed(Exception):  # ends the checks of one venue, never seen outside
 Tell = Callable[[Finding], None]
 
 
-async def check(settings: Settings, simulated: Simulated | None, tell: Tell) -> None:
+async def check(
+    settings: Settings, simulated: Simulated | None, tell: Tell, credentials: Mapping[str, Credentials] | None = None,
+) -> None:
     """Every finding goes to ``tell``, those of a venue in their order; the venues side by side."""
+    credentials = credentials or {}
     try:
         chosen = choices(settings)
     except UsageError as error:
@@ -105,6 +109,8 @@ async def check(settings: Settings, simulated: Simulated | None, tell: Tell) -> 
             chosen = [it for it in chosen if it.venue in simulated.venues]
         names = ", ".join(it.venue for it in chosen) + (", all simulated" if simulated is not None else "")
         tell(Finding(Grade.OK, "", "settings", f"{len(settings.pairs)} pairs at {names}"))
+    if credentials:
+        tell(Finding(Grade.OK, "", "credentials", f"there are some for {', '.join(credentials)}"))
     for finding in (*_of_store(settings.store), _of_loop(), _of_kernel()):
         tell(finding)
     listed: dict[str, Sequence[Instrument]] = {}
@@ -114,7 +120,7 @@ async def check(settings: Settings, simulated: Simulated | None, tell: Tell) -> 
             moving = asyncio.create_task(server.wait())
             stack.callback(moving.cancel)
             chosen = [redirect(it, server) for it in chosen]
-        await asyncio.gather(*(_of_venue(it, settings, tell, listed) for it in chosen))
+        await asyncio.gather(*(_of_venue(it, settings, tell, listed, credentials) for it in chosen))
     for finding in _of_pairs(chosen, listed):
         tell(finding)
 
@@ -168,14 +174,17 @@ def _of_kernel() -> Finding:
 # --- one venue ------------------------------------------------------------------------------------------------------
 
 
-async def _of_venue(choice: Choice, settings: Settings, tell: Tell, listed: dict[str, Sequence[Instrument]]) -> None:
+async def _of_venue(
+    choice: Choice, settings: Settings, tell: Tell, listed: dict[str, Sequence[Instrument]],
+    credentials: Mapping[str, Credentials],
+) -> None:
     """From its name to a stored row, as far as that goes."""
     try:
         tell(await _resolve(choice))
         instruments = await _ask(choice, tell)
         listed[choice.venue] = instruments
         pair = _one_pair(choice, instruments)
-        await _Probe(structs.replace(choice, pairs=(pair,)), settings, tell).run()
+        await _Probe(structs.replace(choice, pairs=(pair,)), settings, tell, credentials).run()
     except Failed as error:
         tell(error.finding)
     except OneTapeError as error:
@@ -302,8 +311,10 @@ def _one_pair(choice: Choice, instruments: Sequence[Instrument]) -> str:
 class _Probe:
     """Collects one pair of one venue into a store that is removed afterwards."""
 
-    def __init__(self, choice: Choice, settings: Settings, tell: Tell) -> None:
-        self._choice, self._settings, self._tell = choice, settings, tell
+    def __init__(
+        self, choice: Choice, settings: Settings, tell: Tell, credentials: Mapping[str, Credentials],
+    ) -> None:
+        self._choice, self._settings, self._tell, self._credentials = choice, settings, tell, credentials
         self._stop = asyncio.Event()
         self._began = self._opened = self._came = 0.0
         self._kinds: Counter[str] = Counter()
@@ -314,7 +325,10 @@ class _Probe:
         """Raises OneTapeError."""
         with tempfile.TemporaryDirectory(prefix="onetape-check-") as name:
             store, self._began = Path(name), time.monotonic()
-            collector = Collector([self._choice], policy=policy_of(self._settings), store=store, log=self._hear)
+            collector = Collector(
+                [self._choice], policy=policy_of(self._settings), store=store, log=self._hear,
+                credentials=self._credentials,
+            )
             watching = asyncio.create_task(self._watch(collector))
             try:
                 await collector.run(self._stop)
@@ -343,6 +357,8 @@ class _Probe:
             kept = collector.keeper is not None and any(collector.keeper.journal.counters[it] for it in TABLES)
             if lines and all(it.state is Lifecycle.ACTIVE for it in lines) and kept:
                 break
+            if any(it.refused for it in lines):
+                break
             if self._came:
                 end = max(end, self._came + ROW_S)
         self._silent = [it.name for it in collector.door.lines.values() if it.state is not Lifecycle.ACTIVE]
@@ -358,6 +374,10 @@ class _Probe:
         sockets = len(collector.door.lines)
         opened = f"open after {self._opened - self._began:.1f} s" + (f", {sockets} sockets" if sockets > 1 else "")
         self._tell(Finding(Grade.OK, venue, "WebSocket", opened))
+        if any(it.refused for it in collector.door.lines.values()):
+            todo = "mend the credentials in the environment, or take them away: what is collected needs none"
+            self._tell(Finding(Grade.FAILED, venue, "login", self._reason.removeprefix("login refused: "), todo))
+            return
         if not self._came:
             says = f"nothing of {pair} within {DATA_S:g} s" + (f": {why}" if why else "")
             self._tell(Finding(Grade.FAILED, venue, "data", says, "is the pair traded? see the venue's status page"))

@@ -3,10 +3,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from types import MappingProxyType
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from onetape import venues
-from onetape.clock import SECOND, interval_ns
+from onetape.clock import MINUTE, SECOND, interval_ns
 from onetape.config import Reconnect, Settings, Timings
 from onetape.errors import UsageError
 from onetape.feed import plan
@@ -16,6 +16,9 @@ from onetape.model import Channel, Instrument, Kind, Subscription
 from onetape.nearest import nearest
 from onetape.venues.base import Spec
 from onetape.venues.base import Timings as VenueTimings
+
+
+AUDIT_NS = MINUTE  # between two audits of a connection, where the venue's table and the settings say nothing else
 
 
 class Choice(Struct, frozen=True):
@@ -146,10 +149,14 @@ def _choice(name: str, settings: Settings, problems: list[str]) -> Choice:
             for route, urls in endpoints.websocket.items()
         },
         rest=own.rest or endpoints.rest,
-        timings=_timings(_timings(spec.timings, settings.timings), own.timings or Timings()),
+        timings=_timings(_timings(_audited(spec.timings), settings.timings), own.timings or Timings()),
         patience=_patience(settings.reconnect, own.reconnect), proxy=own.proxy or settings.proxy,
         local_address=own.local_address, deflate=own.deflate,
     )
+
+
+def _audited(timings: VenueTimings) -> VenueTimings:
+    return structs.replace(timings, audit_ns=timings.audit_ns or AUDIT_NS)
 
 
 def _timings(base: VenueTimings, own: Timings) -> VenueTimings:

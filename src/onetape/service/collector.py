@@ -10,6 +10,7 @@ import structlog
 
 from onetape import venues
 from onetape.clock import MINUTE, SECOND
+from onetape.credentials import Credentials
 from onetape.errors import OneTapeError, RestError, UsageError
 from onetape.feed.connection import Access, Network
 from onetape.feed.door import Door
@@ -39,11 +40,12 @@ class Collector:
     def __init__(
         self, choices: Sequence[Choice], *, policy: Policy, store: Path | None, recording: Path | None = None,
         publish: Callable[[Event], None] = lambda _: None, log: Callable[[Event], None] = lambda _: None, seed: int = 0,
+        credentials: Mapping[str, Credentials] | None = None,
     ) -> None:
         """``publish``: every event once, a trade that comes twice included; without a store, all that comes."""
         self.choices = choices
         self.clock = SteadyClock()
-        self.door = Door(seed)
+        self.door = Door(seed, credentials)
         self.meter = Meter()
         self.governors = {it.venue: Governor(it.spec.budget) for it in choices}
         self.reasons: dict[str, str] = {}
@@ -138,7 +140,7 @@ class Collector:
         if self.recorder is not None:
             self.recorder.happened(event)
         self.meter.add(event)
-        if isinstance(event, FeedError) and event.permanent and event.venue in self._doubts:
+        if isinstance(event, FeedError) and event.permanent and event.symbol and event.venue in self._doubts:
             self._doubts[event.venue].set()  # what is refused for good may be listed no more
         if self.keeper is not None:
             self.keeper.handle(event)  # and publishes

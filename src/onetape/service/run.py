@@ -1,7 +1,7 @@
 """One run from start to stop: settings in, a store or a recording out, and a view of it meanwhile."""
 import asyncio
 import os
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
@@ -11,6 +11,7 @@ from msgspec import Struct, structs
 
 from onetape.clock import SECOND
 from onetape.config import Settings
+from onetape.credentials import Credentials
 from onetape.model import BookDelta, BookSnapshot, Event, InstrumentId
 from onetape.pipeline import Policy
 from onetape.service import status as statuses
@@ -52,7 +53,7 @@ View = Callable[[statuses.Status], None]
 async def collect(
     settings: Settings, *, simulated: Simulated | None, store: Path | None, record: Path | None,
     duration: float | None, view: View, stop: asyncio.Event, publish: Callable[[Event], None] = lambda _: None,
-    log: Callable[[Event], None] = lambda _: None,
+    log: Callable[[Event], None] = lambda _: None, credentials: Mapping[str, Credentials] | None = None,
 ) -> Outcome:
     """Runs until ``stop``. Raises UsageError, RetryBatch."""
     chosen = choices(settings)
@@ -75,7 +76,7 @@ async def collect(
                 referee = Referee(server.simulator, promised=bool(simulated.plan.faults))
         collector = Collector(
             chosen, policy=policy_of(settings), store=store, recording=record, publish=hear, log=log,
-            seed=int.from_bytes(os.urandom(4)),
+            seed=int.from_bytes(os.urandom(4)), credentials=credentials,
         )
         if duration is not None:
             asyncio.get_running_loop().call_later(duration, stop.set)

@@ -57,8 +57,11 @@ class FaultKind(StrEnum):
     """WebSocket handshakes end in HTTP status ``code`` (503), with ``seconds`` as Retry-After."""
     DNS = "dns"
     """The venue's names are not found: no connection, no request."""
+    BAD_CERTIFICATE = "bad_certificate"
+    """New TLS handshakes show a certificate of another name, or with ``code`` 1 an expired one. Without TLS: nothing.
+    Who asks for localhost or an address names no venue: such a handshake is hit whatever the venue is."""
     UNLISTED = "unlisted"
-    """``symbol`` is not listed, not yet or no more: it is not in the list of instruments, is refused like something that
+    """``symbol`` is not listed, not yet or no more: the list of instruments lacks it, it is refused like something that
     never was, and nothing is said of it."""
     EMPTY_LIST = "empty_list"
     """The list of instruments has none."""
@@ -212,6 +215,7 @@ def _problems(it: Fault) -> list[str]:
         "a status is 0 or between 400 and 599": it.kind in _WITH_STATUS and it.code != 0 and not 400 <= it.code <= 599,
         f"no simulated venue is called {it.venue!r}": it.venue not in ("", *LISTINGS, *SHOWS),
         f"no channel is called {it.channel!r}": it.channel not in ("", *_CHANNELS),
+        "of a bad certificate the code is 0 or 1": it.kind is FaultKind.BAD_CERTIFICATE and it.code not in (0, 1),
         f"{it.kind} must last": it.kind not in _OF_A_MOMENT and it.lasts == 0,
         f"{it.kind} needs seconds": it.kind in _WITH_SECONDS and it.seconds == 0,
         f"{it.kind} needs a symbol": it.kind in _WITH_SYMBOL and not it.symbol,
@@ -260,6 +264,8 @@ def _any_fault(dice: Random, venue: str, duration: float) -> Fault:
             seconds = round(dice.uniform(-5, 5), 3)
         case FaultKind.GIANT:
             code = 1 << 20
+        case FaultKind.BAD_CERTIFICATE:
+            code = dice.choice((0, 1))
         case _:
             pass
     return Fault(kind=kind, venue=venue, at=at, lasts=lasts, share=share, code=code, seconds=seconds)

@@ -1,6 +1,7 @@
 """Serves a simulator on real sockets: a thin driver that moves bytes and time, and decides nothing."""
 import asyncio
 import errno
+import ssl
 import time
 from base64 import b64decode
 from collections.abc import Awaitable, Callable
@@ -25,6 +26,7 @@ from picows import (
 from onetape.clock import MILLISECOND, MINUTE, SECOND
 from onetape.errors import UsageError
 from onetape.sim.base import Action, Close, Frame, Ping, Rejected
+from onetape.sim.certificate import Certificates
 from onetape.sim.simulator import Simulator, Unreachable
 
 HOSTS = MappingProxyType({
@@ -32,6 +34,8 @@ HOSTS = MappingProxyType({
     "api1.binance.com": "binance", "api2.binance.com": "binance", "api3.binance.com": "binance",
     "api4.binance.com": "binance", "api-gcp.binance.com": "binance", "data-api.binance.vision": "binance",
     "fstream.binance.com": "binance-usdm", "fapi.binance.com": "binance-usdm",
+    "advanced-trade-ws.coinbase.com": "coinbase", "api.coinbase.com": "coinbase",
+    "ws-feed.exchange.coinbase.com": "coinbase-exchange", "api.exchange.coinbase.com": "coinbase-exchange",
     "ws.kraken.com": "kraken", "api.kraken.com": "kraken",
     "ws.okx.com": "okx", "openapi.okx.com": "okx", "www.okx.com": "okx",
     "stream.bybit.com": "bybit", "api.bybit.com": "bybit", "api.bytick.com": "bybit",
@@ -57,7 +61,10 @@ class Server:
     the simulator is, as fast as the real one. A venue is the first segment of the path, or the name in ``HOSTS``.
     """
 
-    def __init__(self, simulator: Simulator, host: str = "127.0.0.1", ws_port: int = 0, rest_port: int = 0) -> None:
+    def __init__(
+        self, simulator: Simulator, host: str = "127.0.0.1", ws_port: int = 0, rest_port: int = 0,
+        tls: Certificates | None = None,
+    ) -> None:
         """Port 0: any that is free."""
         self.simulator = simulator
         self.dropped_clients = 0
@@ -67,7 +74,7 @@ class Server:
         self.connections: dict[int, _Client] = {}
         self.ending: set[_Client] = set()
         """They have been sent a close frame, and may answer it."""
-        self._host, self._ws_port, self._rest_port = host, ws_port, rest_port
+        self._host, self._ws_port, self._rest_port, self._tls = host, ws_port, rest_port, tls
         self._offset = 0
         self._websocket: asyncio.Server | None = None
         self._rest: web.AppRunner | None = None
@@ -103,26 +110,39 @@ class Server:
 
     def websocket_url(self, venue: str) -> str:
         """In place of ``wss://stream.binance.com:9443`` and the like."""
-        return f"ws://{self._host}:{self._ws_port}/{venue}"
+        return f"ws{self._secure}://{self._host}:{self._ws_port}/{venue}"
 
     def rest_url(self, venue: str) -> str:
-        return f"http://{self._host}:{self._rest_port}/{venue}"
+        return f"http{self._secure}://{self._host}:{self._rest_port}/{venue}"
+
+    @property
+    def _secure(self) -> str:
+        return "" if self._tls is None else "s"
 
     # --- opening and closing ----------------------------------------------------------------------------------------
 
     async def _open(self) -> None:
+        tls = None if self._tls is None else self._tls.good
+        if tls is not None:
+            tls.sni_callback = self._show  # the TLS of aiofastnet crashes with one: not with that, then
         self._websocket = await _bound(self._host, self._ws_port, lambda: ws_create_server(
             self._accept, self._host, self._ws_port, enable_auto_pong=False, max_frame_size=MAX_MESSAGE_BYTES,
-            logger_name="onetape-sim",
+            logger_name="onetape-sim", ssl=tls, use_aiofastnet=None if tls is None else False,
         ))
         self._ws_port = self._websocket.sockets[0].getsockname()[1]
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._answer)
         self._rest = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
         await self._rest.setup()
-        site = web.TCPSite(self._rest, self._host, self._rest_port)
+        site = web.TCPSite(self._rest, self._host, self._rest_port, ssl_context=tls)
         await _bound(self._host, self._rest_port, site.start)
         self._rest_port = self._rest.addresses[0][1]
+
+    def _show(self, handshake: ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+        """Another certificate than the good one, while that is among the faults."""
+        fault = self.simulator.bad_certificate(HOSTS.get(name or "", ""), self.now())
+        if fault is not None and self._tls is not None:
+            handshake.context = self._tls.expired if fault.code else self._tls.another
 
     async def _shut(self) -> None:
         if self._running is not None:

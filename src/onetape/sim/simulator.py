@@ -140,6 +140,13 @@ class Simulator:
             raise Unreachable(f"the name of {venue} is not found")
         return self.venues[venue]
 
+    def bad_certificate(self, venue: str, now: int) -> Fault | None:
+        """For who listens on sockets: whether a TLS handshake that begins now is hit. No venue: it is not known."""
+        names = [venue] if venue else list(self.venues)
+        found = (self._faults.active(FaultKind.BAD_CERTIFICATE, it, now) for it in names)
+        fault = next((it for it in found if it is not None), None)
+        return fault if fault is not None and self._faults.hits(fault) else None
+
     # --- time -------------------------------------------------------------------------------------------------------
 
     def next_wake(self) -> int:

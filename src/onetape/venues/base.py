@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from onetape.book.rules import BookRules, Snapshots
 from onetape.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
+from onetape.credentials import Credentials
 from onetape.errors import BadFrame
 from onetape.model import (
     BookSnapshot,
@@ -24,9 +25,9 @@ from onetape.model import (
 )
 
 __all__ = [
-    "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "Limits", "Milliseconds", "Notice",
-    "Parsed", "Reaction", "Refused", "Snapshots", "Spec", "Timings", "Unknown", "Venue", "Whole", "batches",
-    "milliseconds", "next_step", "readable", "retry_after_ns", "whole",
+    "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "Limits", "LoginRefused",
+    "Milliseconds", "Notice", "Parsed", "Reaction", "Refused", "Snapshots", "Spec", "Timings", "Unknown", "Venue",
+    "Whole", "batches", "milliseconds", "next_step", "readable", "retry_after_ns", "whole",
 ]
 
 UNREADABLE = (BadFrame, msgspec.MsgspecError, ValueError, LookupError, ArithmeticError, RecursionError)
@@ -64,6 +65,8 @@ class Refused(Struct, frozen=True):
     reaction: Reaction
     removed: bool = False
     """It was unsubscribing that was refused: what was subscribed is not touched by that."""
+    others: tuple[Subscription, ...] = ()
+    """Refused along with them, for no fault of their own: to be asked for at once."""
 
 
 class Alive(Struct, frozen=True):
@@ -78,13 +81,19 @@ class Notice(Struct, frozen=True):
     reason: str
 
 
+class LoginRefused(Struct, frozen=True):
+    """The venue does not accept our credentials, and would not if they came again."""
+
+    reason: str
+
+
 class Unknown(Struct, frozen=True):
     """A readable frame of a kind that we do not know: counted, never an error."""
 
     what: str
 
 
-Control = Acked | Refused | Alive | Notice | Unknown
+Control = Acked | Refused | Alive | Notice | LoginRefused | Unknown
 Parsed = Event | Control
 
 
@@ -125,6 +134,8 @@ class Timings(Struct, frozen=True):
     """Age at which to replace a connection before the venue cuts it."""
     refresh_ns: int = HOUR
     """Between two looks at the list of instruments."""
+    audit_ns: int = 0
+    """Between two comparisons of a book with REST, per connection; the service switches them on."""
 
 
 class Endpoints(Struct, frozen=True):
@@ -182,6 +193,14 @@ class Venue(Protocol):
     @staticmethod
     def route_of(subscription: Subscription) -> str:
         """The route (a key of ``Endpoints.websocket``) on which this subscription is served."""
+        ...
+
+    def login(self, credentials: Credentials, now: int) -> list[bytes]:
+        """Frames to send when the socket stands, before the subscriptions, which do not wait for an answer."""
+        ...
+
+    def signed(self, frame: bytes, credentials: Credentials, now: int) -> bytes:
+        """A request of ``subscribe`` or ``unsubscribe`` with what proves who asks; most venues want nothing there."""
         ...
 
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from msgspec import Meta, Raw, Struct, json
 
 from onetape.clock import HOUR, MILLISECOND, MINUTE, SECOND
+from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
     BookDelta,
@@ -238,6 +239,13 @@ class Binance:
         return ""
 
     # --- out --------------------------------------------------------------------------------------------------------
+
+    def login(self, credentials: Credentials, now: int) -> list[bytes]:
+        """None: no public stream asks who listens; `signing.binance_logon` is for the WebSocket API."""
+        return []
+
+    def signed(self, frame: bytes, credentials: Credentials, now: int) -> bytes:
+        return frame
 
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
         return self._requests.frames("SUBSCRIBE", wanted)

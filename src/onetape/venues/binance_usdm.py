@@ -6,6 +6,7 @@ from urllib.parse import quote
 from msgspec import Raw, Struct, json
 
 from onetape.clock import HOUR, MILLISECOND, MINUTE, SECOND
+from onetape.credentials import Credentials
 from onetape.model import (
     BookDelta,
     BookSnapshot,
@@ -146,6 +147,13 @@ class BinanceUsdm:
         return ROUTES[subscription.channel]
 
     # --- out --------------------------------------------------------------------------------------------------------
+
+    def login(self, credentials: Credentials, now: int) -> list[bytes]:
+        """None: no public stream asks who listens, and private ones have keys of their own, by REST."""
+        return []
+
+    def signed(self, frame: bytes, credentials: Credentials, now: int) -> bytes:
+        return frame
 
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
         return self._requests.frames("SUBSCRIBE", wanted)

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 from msgspec import Raw, Struct, json
 
 from onetape.clock import MILLISECOND, MINUTE, SECOND, interval_ns, month_end
+from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
     BookDelta,
@@ -224,6 +225,13 @@ class Bybit:
         return category_of(subscription.symbol)[0]
 
     # --- out --------------------------------------------------------------------------------------------------------
+
+    def login(self, credentials: Credentials, now: int) -> list[bytes]:
+        """None: no public topic asks who listens; `signing.bybit_auth` is for private ones."""
+        return []
+
+    def signed(self, frame: bytes, credentials: Credentials, now: int) -> bytes:
+        return frame
 
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
         return self._request("subscribe", wanted)

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Meta, Raw, Struct, json
 
 from onetape.clock import MINUTE, SECOND, interval_ns, rfc3339
+from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
     BookDelta,
@@ -41,6 +42,7 @@ from onetape.venues.base import (
     Budget,
     Endpoints,
     Limits,
+    LoginRefused,
     Parsed,
     Reaction,
     Refused,
@@ -55,6 +57,7 @@ from onetape.venues.base import (
     readable,
     retry_after_ns,
 )
+from onetape.venues.signing import coinbase_nonce, coinbase_token
 
 WIRE = {
     Channel.TRADES: "market_trades", Channel.QUOTES: "ticker", Channel.TICKER: "ticker", Channel.CANDLES: "candles",
@@ -232,15 +235,28 @@ class Coinbase:
         self.route = route
         self._wanted = Wanted()
         self._beating = False
+        self._tokens = 0
         self._expected: int | None = None
         self._repeated = 0  # frames in a row whose number had passed
         self._arrivals: dict[str, int] = {}  # book events by product
+        self._running: dict[str, CandleRow] = {}  # by product, the newest bucket as it was last told
 
     @staticmethod
     def route_of(subscription: Subscription) -> str:
         return ""
 
     # --- out --------------------------------------------------------------------------------------------------------
+
+    def login(self, credentials: Credentials, now: int) -> list[bytes]:
+        return []
+
+    def signed(self, frame: bytes, credentials: Credentials, now: int) -> bytes:
+        """Each subscription has a token of its own; once accepted, it outlives it."""
+        if not frame.startswith(SUBSCRIBE):
+            return frame
+        self._tokens += 1
+        token = coinbase_token(credentials, now, coinbase_nonce(credentials, now, self._tokens))
+        return frame[:-1] + f',"jwt":"{token}"}}'.encode()
 
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
         names = [(_wire(it), it.symbol) for it in wanted]
@@ -320,7 +336,7 @@ class Coinbase:
             case Other():
                 if it.channel or it.type != "error":
                     return (Unknown(it.channel or it.type),)
-                return (self._wanted.refused(it.message),)
+                return (login_refused(it.message) or self._wanted.refused(it.message),)
 
     def _book(self, it: Level2, received: int) -> Sequence[Parsed]:
         # Levels' own event_time goes back and forth, and was 1970 in old snapshots: the frame's time it is.
@@ -377,15 +393,23 @@ class Coinbase:
     def _candles(self, it: Candles, received: int) -> Sequence[Parsed]:
         """Nothing says that a bucket is closed; that a later one has begun does."""
         time = moment(it.timestamp, received)
-        out: list[Parsed] = []
+        rows: dict[str, list[CandleRow]] = {}
         for event in it.events:
-            newest: dict[str, int] = {}
             for row in event.candles:
-                newest[row.product_id] = max(int(row.start), newest.get(row.product_id, 0))
-            for row in event.candles:
-                final = int(row.start) < newest[row.product_id]
-                out.append(candle(self.spec.name, row.product_id, row, "5m", time, received, final))
-        return out
+                rows.setdefault(row.product_id, []).append(row)
+        return [told for product, of in rows.items() for told in self._bucket(product, of, time, received)]
+
+    def _bucket(self, product: str, rows: list[CandleRow], time: int, received: int) -> Iterator[Candle]:
+        rows.sort(key=_start)
+        running = self._running.get(product)
+        if running is None and len(self._running) >= MAX_PRODUCTS:
+            raise BadFrame("candles of more products than there can be", product, Channel.CANDLES)
+        if running is not None and _start(running) < _start(rows[0]):
+            yield candle(self.spec.name, product, running, "5m", time, received, final=True)
+        for row in rows:
+            if running is None or _start(row) >= _start(running):  # else told as final before
+                yield candle(self.spec.name, product, row, "5m", time, received, final=row is not rows[-1])
+                self._running[product] = row
 
     def blame(self, frame: bytes) -> tuple[str, Channel | None]:
         match = CHANNEL.search(frame)
@@ -627,6 +651,7 @@ REFUSALS = {
     "internal": Reaction.RETRY,
 }
 WORD = re.compile(r"[\w-]+")
+SUBSCRIBE = b'{"type":"subscribe",'
 
 
 class Wanted:
@@ -635,6 +660,7 @@ class Wanted:
     def __init__(self) -> None:
         self._asked: dict[tuple[str, str], set[Subscription]] = {}  # by channel of the venue and product
         self._leaving: dict[tuple[str, str], set[Subscription]] = {}
+        self._settled: set[tuple[str, str]] = set()  # acked, or asked for once more after others were refused
 
     def add(self, channel: str, it: Subscription) -> None:
         self._asked.setdefault((channel, it.symbol), set()).add(it)
@@ -664,16 +690,34 @@ class Wanted:
             (name, product) for name, products in listed if name in channels
             for product in (*products, *([""] if channels[name] is Channel.STATUS else ()))
         )
-        there = {it for name in names for it in self._asked.get(name) or {_subscription(channels[name[0]], name[1])}}
+        self._settled.update(name for name in names if name in self._asked)
+        there: set[Subscription] = set()
+        for channel, product in names:  # who wants the state of one product gets that of all
+            asked = self._asked.get((channel, product)) or (set() if product else set(self.on(channel)))
+            there |= asked or {_subscription(channels[channel], product)}
         gone = {name for name in self._leaving if name not in names}
         left = [it for name in gone for it in self._leaving.pop(name)]
         return [Acked(tuple(sorted(there))), *([Acked(tuple(sorted(left)), removed=True)] if left else ())]
 
     def refused(self, reason: str) -> Refused:
-        """Only words say what is refused: all that was wanted of the products that they name."""
+        """Only words say what is refused: all that was wanted of the products that they name.
+
+        The rest of the message may have been refused with it, and nothing says which message that was.
+        """
         words = set(WORD.findall(reason))
-        subscriptions = (it for (_, symbol), asked in self._asked.items() if symbol in words for it in asked)
-        return Refused(tuple(sorted(subscriptions)), reason, next_step(REFUSALS, reason))
+        named = [it for (_, symbol), asked in self._asked.items() if symbol in words for it in asked]
+        rest = [name for name in self._asked if named and name[1] not in words and name not in self._settled]
+        self._settled.update(rest)
+        others = tuple(sorted(it for name in rest for it in self._asked[name]))
+        return Refused(tuple(sorted(named)), reason, next_step(REFUSALS, reason), others=others)
+
+
+def login_refused(reason: str) -> LoginRefused | Refused | None:
+    """Of what an error says: not that a channel needs a login, but that the one which came is wrong, or late."""
+    words = reason.lower()
+    if "authentication fail" not in words:
+        return None
+    return Refused((), reason, Reaction.RECONNECT) if "expired" in words else LoginRefused(reason)
 
 
 def _subscription(channel: Channel, symbol: str) -> Subscription:
@@ -716,6 +760,10 @@ def trade(venue: str, symbol: str, it: MarketTrade, received: int, source: Sourc
         channel=Channel.TRADES, id=str(serial), after=serial - 1, price=number(it.price), size=number(it.size),
         side=TAKER[it.side], source=source,
     )
+
+
+def _start(it: CandleRow) -> int:
+    return int(it.start)
 
 
 def candle(

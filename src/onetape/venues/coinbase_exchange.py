@@ -7,7 +7,8 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import msgspec
 from msgspec import Meta, Raw, Struct, json
 
-from onetape.clock import SECOND, interval_ns, isoformat, rfc3339
+from onetape.clock import MINUTE, SECOND, interval_ns, isoformat, rfc3339
+from onetape.credentials import Credentials
 from onetape.errors import BadFrame
 from onetape.model import (
     BookDelta,
@@ -35,6 +36,7 @@ from onetape.venues.base import (
     Budget,
     Endpoints,
     Limits,
+    LoginRefused,
     Parsed,
     Reaction,
     Refused,
@@ -47,17 +49,20 @@ from onetape.venues.base import (
 )
 from onetape.venues.coinbase import (
     MAX_PRODUCTS,
+    SUBSCRIBE,
     MarketTrade,
     StatusRow,
     Wanted,
     check,
     grouped,
+    login_refused,
     moment,
     settled,
     trade,
     trade_id,
     venue_status,
 )
+from onetape.venues.signing import coinbase_exchange_fields
 
 WIRE = {
     Channel.TRADES: "matches", Channel.TICKER: "ticker", Channel.BOOK: "level2_batch", Channel.STATUS: "status",
@@ -95,7 +100,8 @@ SPEC = Spec(
         connects_per_ns=SECOND,
     ),
     # Each product has a heartbeat a second; but a connection with `status` alone has none, and may be silent for long.
-    timings=Timings(heartbeat_ns=5 * SECOND),
+    # REST has no book between the best prices and all 50,000 levels: seldom.
+    timings=Timings(audit_ns=10 * MINUTE, heartbeat_ns=5 * SECOND),
     budget=Budget(10, SECOND),
 )
 
@@ -189,18 +195,29 @@ class CoinbaseExchange:
 
     # --- out --------------------------------------------------------------------------------------------------------
 
+    def login(self, credentials: Credentials, now: int) -> list[bytes]:
+        return []
+
+    def signed(self, frame: bytes, credentials: Credentials, now: int) -> bytes:
+        """The fields of a login stand beside those of each subscription."""
+        if not frame.startswith(SUBSCRIBE):
+            return frame
+        return frame[:-1] + b"," + json.encode(coinbase_exchange_fields(credentials, now))[1:]
+
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
         names = [(_wire(it), it.symbol) for it in wanted]
         for (channel, _), it in zip(names, wanted, strict=True):
             self._wanted.add(channel, it)
         quiet = [symbol for _, symbol in names if symbol and symbol not in self._beating]
         self._beating.update(quiet)
+        names = [(channel, "" if channel == "status" else symbol) for channel, symbol in names]  # it knows no products
         return self._request("subscribe", [*(("heartbeat", symbol) for symbol in quiet), *names])
 
     def unsubscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
         """The heartbeats stay: a book is left only to be asked for again."""
         return self._request("unsubscribe", [
             (channel, it.symbol) for it in wanted if self._wanted.remove(channel := _wire(it), it)
+            if channel != "status" or not self._wanted.on("status")
         ])
 
     def _request(self, verb: str, names: Sequence[tuple[str, str]]) -> list[bytes]:
@@ -272,8 +289,10 @@ class CoinbaseExchange:
             raise BadFrame("books of more products than there can be", symbol, Channel.BOOK)
         return self._books.get(symbol, (0, 0))
 
-    def _refused(self, it: Error) -> Refused:
+    def _refused(self, it: Error) -> Refused | LoginRefused:
         reason = f"{it.message}: {it.reason}" if it.reason else it.message
+        if login := login_refused(reason):
+            return login
         # One bad product and its whole message is refused, which may have been that of the heartbeats: ask again.
         # github.com/coinbase/coinbase-pro-node/issues/174
         self._beating.clear()

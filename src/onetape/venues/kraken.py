@@ -10,6 +10,7 @@ from zlib import crc32
 from msgspec import Meta, Raw, Struct, json
 
 from onetape.clock import MILLISECOND, MINUTE, SECOND, decimal_seconds, interval_ns, rfc3339
+from onetape.credentials import Credentials
 from onetape.errors import BadFrame, GiveUp, TryAgain
 from onetape.model import (
     BookDelta,
@@ -249,6 +250,13 @@ class Kraken:
         return ""
 
     # --- out --------------------------------------------------------------------------------------------------------
+
+    def login(self, credentials: Credentials, now: int) -> list[bytes]:
+        """None: no public channel asks who listens; `signing.kraken_token_request` is for private ones."""
+        return []
+
+    def signed(self, frame: bytes, credentials: Credentials, now: int) -> bytes:
+        return frame
 
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
         for it in wanted:

@@ -10,6 +10,7 @@ from zlib import crc32
 from msgspec import Meta, Raw, Struct, json
 
 from onetape.clock import MILLISECOND, SECOND, interval_ns, month_end
+from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
     BookDelta,
@@ -44,6 +45,7 @@ from onetape.venues.base import (
     Budget,
     Endpoints,
     Limits,
+    LoginRefused,
     Notice,
     Parsed,
     Reaction,
@@ -59,6 +61,7 @@ from onetape.venues.base import (
     retry_after_ns,
     whole,
 )
+from onetape.venues.signing import okx_login
 
 # Case matters: 1m is a minute, 1M a month. From 6H on, bars without "utc" open by the clock of UTC+8.
 BARS = {
@@ -242,7 +245,8 @@ WHOLE_REQUEST = {
     "60014": Reaction.RECONNECT,  # the requests of this hour are used up: nothing more can be asked for here
     "63999": Reaction.RETRY, "64007": Reaction.RETRY,
 }
-TRANSIENT_LOGIN = frozenset({"60004", "60006", "60023"})
+WRONG_LOGIN = frozenset({"60005", "60007", "60009", "60024", "60032"})  # key, signature, passphrase
+TRANSIENT_LOGIN = frozenset({"60004", "60006", "60022", "60023"})  # late, or too many: this connection is shown out
 UPGRADE = "64008"  # the connection will be cut within 60 s
 # https://www.okx.com/docs-v5/en/#error-code-rest-api
 TRANSIENT = frozenset({"50001", "50004", "50011", "50013", "50026", "50040", "50046", "50062"})
@@ -272,6 +276,12 @@ class Okx:
         return "business" if subscription.channel in (Channel.TRADES, Channel.CANDLES) else "public"
 
     # --- out --------------------------------------------------------------------------------------------------------
+
+    def login(self, credentials: Credentials, now: int) -> list[bytes]:
+        return [okx_login(credentials, now)]
+
+    def signed(self, frame: bytes, credentials: Credentials, now: int) -> bytes:
+        return frame  # it is the connection that is logged in
 
     def subscribe(self, wanted: Sequence[Subscription]) -> list[bytes]:
         return self._request("subscribe", wanted)
@@ -431,8 +441,12 @@ class Okx:
             case _:
                 return Unknown(it.event)
 
-    def _refused(self, it: Control) -> Refused:
+    def _refused(self, it: Control) -> Refused | LoginRefused:
         reason = f"{it.code}: {it.msg}"
+        if it.code in WRONG_LOGIN:
+            return LoginRefused(reason)
+        if it.code in TRANSIENT_LOGIN:
+            return Refused((), reason, Reaction.RECONNECT)
         pending, removed = self._requests.get(it.id, ({}, False))
         if it.code in WHOLE_REQUEST:
             self._requests.pop(it.id, None)
@@ -440,7 +454,7 @@ class Okx:
         named = REFUSED.search(it.msg)
         key = (named[1], named[2]) if named else next(iter(pending)) if len(pending) == 1 else None
         mine = self._answered(it.id, key) if key else ()
-        return Refused(mine, reason, Reaction.RETRY if it.code in TRANSIENT_LOGIN else Reaction.DROP, removed)
+        return Refused(mine, reason, Reaction.DROP, removed)
 
     def _answered(self, request: str, key: "_Key") -> tuple[Subscription, ...]:
         """What this answer is about; each arg of a request is answered by itself, an unknown channel is nothing."""

@@ -8,6 +8,8 @@ from onetape.sim.faults import Faults
 from onetape.sim.truth import Truth
 from onetape.sim.venues.binance import Binance
 from onetape.sim.venues.bybit import Bybit
+from onetape.sim.venues.coinbase import Coinbase
+from onetape.sim.venues.coinbase_exchange import CoinbaseExchange
 from onetape.sim.venues.kraken import Kraken
 from onetape.sim.venues.okx import Okx
 from onetape.sim.venues.usdm import BinanceUsdm
@@ -20,5 +22,6 @@ class VenueClass(Protocol):
 
 
 VENUES: Mapping[str, VenueClass] = MappingProxyType({
-    "binance": Binance, "binance-usdm": BinanceUsdm, "bybit": Bybit, "kraken": Kraken, "okx": Okx,
+    "binance": Binance, "binance-usdm": BinanceUsdm, "bybit": Bybit, "coinbase": Coinbase,
+    "coinbase-exchange": CoinbaseExchange, "kraken": Kraken, "okx": Okx,
 })

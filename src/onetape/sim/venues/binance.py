@@ -86,6 +86,6 @@ QUIRKS = (
     ("9", "used weight on each answer; 429 until the minute ends", "test_429_until_the_minute_is_over"),
     ("9", "418 for those who go on: from 2 minutes, extended by each request", "test_418_for_those_who_do_not_listen"),
     ("9", "the codes of bad requests", "test_refusals"),
-    ("Traps 5", "a snapshot may be older than the stream", "test_depth_is_cached"),
+    ("Traps 5", "a snapshot may be older than the stream", "test_depth_is_cached_at_times"),
 )
 """Section of the protocol page, what it says, and the test that holds the simulation to it."""

@@ -17,7 +17,7 @@ from onetape.sim.venues.binance_desk import Desk
 from onetape.sim.venues.binance_intervals import INTERVALS, Interval, candles, earliest
 
 CACHE = SECOND
-"""A depth snapshot is the one of the last moment that is a multiple of this: it may be older than the stream."""
+"""For every other one of these spans a depth snapshot is kept: then it may be older than the stream (Traps, 5)."""
 MOST_ROWS, MOST_LEVELS = 1_000, 5_000
 
 
@@ -139,14 +139,18 @@ class Rest:
         return frames.book(desk.paper, book.sequence, book.bids[:limit], book.asks[:limit]).encode()
 
     def _book(self, desk: Desk, now: int) -> tuple[int, Book]:
-        """With its moment, as the cache has it: of the last whole second of its own; older while it is at fault."""
+        """With its moment: the present, or what the cache has had for up to a second; older while it is at fault.
+
+        Only at times: there are clients (ccxt) that ask once and give up where the answer is old, and they do well.
+        """
         truth, symbol = desk.paper.truth, desk.paper.symbol
         stale = self._faults.active(FaultKind.STALE_SNAPSHOT, self._venue, now, symbol, "book")
         if stale is not None and self._faults.hits(stale):
             moment = now - round(stale.seconds * SECOND)
             if (past := truth.book_at_time(moment)) is not None:
                 return moment, past
-        moment = now - (now - self._phase) % CACHE
+        span, age = divmod(now - self._phase, CACHE)
+        moment = now - age if span % 2 else now
         cached, book = self._books.get(symbol, (-1, None))
         if book is None or cached != moment:
             book = truth.book_at_time(moment) or truth.book_at(truth.sequence)

@@ -12,12 +12,13 @@ class Request(Struct, frozen=True):
 
     op: str = ""
     args: list[str] | None = None
-    req_id: str | None = None
+    req_id: str | int | None = None
+    """Clients send numbers too: they come back as text."""
 
 
 class _Ping(Struct, frozen=True):
     op: str = ""
-    req_id: str | None = None
+    req_id: str | int | None = None
 
 
 def read(frame: bytes) -> Request | str:
@@ -35,11 +36,12 @@ _read = json.Decoder(Request).decode
 _read_ping = json.Decoder(_Ping).decode
 
 
-def answer(spot: bool, conn_id: str, op: str, req_id: str | None, *, success: bool, text: str) -> bytes:
+def answer(spot: bool, conn_id: str, op: str, req_id: str | int | None, *, success: bool, text: str) -> bytes:
     """One for each request. Where the request has no ``req_id``, spot answers without one, linear with an empty one."""
     said: dict[str, object] = {"success": success, "ret_msg": text, "conn_id": conn_id}
-    if req_id or not spot:
-        said["req_id"] = req_id or ""
+    named = "" if req_id is None else str(req_id)
+    if named or not spot:
+        said["req_id"] = named
     return json.encode(said | {"op": op})
 
 

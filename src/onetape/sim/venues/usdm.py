@@ -88,6 +88,6 @@ QUIRKS = (
     ("8", "dated futures, stocks and coins that are being settled are listed too", "test_exchange_info"),
     ("8", "the used weight is wrong on bookTicker", "test_weights"),
     ("9", "2,400 a minute: 429 until it ends, then 418", "test_429_and_418"),
-    ("Traps 5", "a snapshot may be older than the stream", "test_depth_is_cached"),
+    ("Traps 5", "a snapshot may be older than the stream", "test_depth_is_cached_at_times"),
 )
 """Section of the protocol page, what it says, and the test that holds the simulation to it."""
