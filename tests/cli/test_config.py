@@ -115,9 +115,26 @@ def test_it_says_where_a_setting_comes_from(tmp_path):
 
 def test_passwords_are_not_shown(tmp_path):
     for more in ([], ["--json"]):
-        shown = good("show", *more, cwd=tmp_path, ONETAPE_PROXY="http://me:hunter2@h:1", ONETAPE_OKX_API_KEY="hunter2")
-        assert "http://me:***@h:1" in shown
-        assert "hunter2" not in shown
+        shown = onetape(
+            "show", *more, cwd=tmp_path, ONETAPE_PROXY="http://me:hunter2@h:1", ONETAPE_OKX_API_KEY="hunter2",
+            ONETAPE_OKX_API_SECRET="hunter2", ONETAPE_OKX_PASSPHRASE="hunter2",
+        )
+        assert shown.returncode == 0
+        assert "http://me:***@h:1" in shown.stdout
+        assert "hunter2" not in shown.stdout + shown.stderr
+
+
+def test_it_says_for_which_venues_there_are_credentials(tmp_path):
+    mine = {"ONETAPE_BYBIT_API_KEY": "k", "ONETAPE_BYBIT_API_SECRET": "hunter2"}
+    lines = good("show", cwd=tmp_path, **mine).splitlines()
+    assert lines[-1] == "# credentials are there, in the environment, for bybit"
+    shown = onetape("show", "--json", cwd=tmp_path, **mine)  # the output is a settings file: beside it
+    assert json.loads(shown.stdout) == Settings().model_dump(mode="json")
+    assert shown.stderr == "credentials are there for bybit\n"
+    del mine["ONETAPE_BYBIT_API_KEY"]
+    shown = onetape("show", cwd=tmp_path, **mine)
+    assert (shown.returncode, shown.stdout) == (2, "")
+    assert "ONETAPE_BYBIT_API_KEY is missing beside ONETAPE_BYBIT_API_SECRET" in shown.stderr
 
 
 def test_as_json_all_is_there(tmp_path):

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from msgspec import Raw
 
 from onetape.model import (
+    BookAudited,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -70,6 +71,7 @@ EVENTS = [
         id=InstrumentId("okx", "BTC-USDT-SWAP"), pair="BTC-USDT-PERP", base="BTC", quote="USDT", kind=Kind.PERPETUAL,
         tradable=True, status="live", tick_size=D("0.1"), lot_size=D("0.01"), contract_value=D("0.01"))),
     FeedError(**HEAD, symbol="", channel="", reason="garbage", quarantined=True, text="\ufffd"),
+    BookAudited(**OF, sequence=7, levels=50, bids_match=0.98, asks_match=1.0, exact=False, wrong=True),
 ]
 
 

@@ -16,7 +16,7 @@ from onetape.sim.server import HOSTS, Server
 from onetape.sim.simulator import Simulator
 
 CLIENTS = Path(__file__).parent / "clients"
-WITHIN = 90.0  # seconds
+WITHIN = 45.0  # seconds
 ABOUT_NS = 3 * SECOND  # how far a book's time may be from when it stood so: caches of two seconds are among the quirks
 COARSE = {("kraken", "rest"): Decimal("0.001")}
 """Of books whose sizes are told in steps of so much: see the protocol document, section 7."""

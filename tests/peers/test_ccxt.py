@@ -10,6 +10,8 @@ SYMBOLS = {
     "binance": ("BTCUSDT", "BTC/USDT"),
     "binance-usdm": ("BTCUSDT", "BTC/USDT:USDT"),
     "bybit": ("BTCUSDT", "BTC/USDT"),
+    "coinbase": ("BTC-USD", "BTC/USD"),
+    "coinbase-exchange": ("BTC-USD", "BTC/USD"),
     "kraken": ("BTC/USD", "BTC/USD"),
     "okx": ("BTC-USDT", "BTC/USDT"),
 }

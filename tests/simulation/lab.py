@@ -365,21 +365,29 @@ class Lab:
         def ask(request):
             self._request(choice.venue, request, Priority.DISCOVERY, listed)
 
+        def again():
+            if choice.venue not in self.setups:
+                self._at(self.now + 5 * SECOND, lambda: self._discover(choice))
+
         def listed(answer):
             if isinstance(answer, str) or answer.status != 200:
-                self._at(self.now + 5 * SECOND, lambda: self._discover(choice))
+                again()
                 return
             try:
                 instruments, more = venue.parse_instruments(answer.body)
             except UNREADABLE:
                 self.counters["lists not read"] += 1
+                again()
                 return
             found.extend(instruments)
             pages.append(answer.body)
             if more is not None or pending:
                 ask(more or pending.pop(0))
                 return
-            self._listed(choice, tuple(pages), tradable(found))
+            if tradable(found) or choice.venue in self.setups:
+                self._listed(choice, tuple(pages), tradable(found))
+            else:
+                again()
 
         ask(pending.pop(0))
 

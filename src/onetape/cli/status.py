@@ -146,7 +146,7 @@ def _print(it: "Status", folder: Path, now: int) -> None:
     from onetape.cli.board import reasons, summary
 
     print(headline(it, folder, now))
-    print_table([_row(venue) for venue in it.venues], right=NUMBERS, spare=("rest", "books", "clock ms"))
+    print_table([_row(venue) for venue in it.venues], right=NUMBERS, spare=("rest", "books", "clock ms", "audit"))
     for line in reasons(it):
         print(line)
     print(summary(it))
@@ -161,11 +161,12 @@ def _print(it: "Status", folder: Path, now: int) -> None:
     print(f"rows stored: {rows or 'none'}" + (f"; events that no table keeps: {beside:,}" if beside else ""))
 
 
-NUMBERS = ("frames", "p50 ms", "p99 ms", "clock ms", "reconnects", "rest", "books")
+NUMBERS = ("frames", "p50 ms", "p99 ms", "clock ms", "reconnects", "rest", "books", "audit")
 
 
 def _row(it: "VenueStatus") -> dict[str, Any]:
-    from onetape.cli.board import latency, milliseconds
+    from onetape.cli.board import latency, milliseconds, percent
+    from onetape.service.status import match_of
 
     p50, p99 = latency(it)
     live = sum(book.state == "live" for book in it.books)
@@ -173,6 +174,7 @@ def _row(it: "VenueStatus") -> dict[str, Any]:
         "venue": it.name, "state": str(it.state), "frames": f"{frames(it):,}", "p50 ms": milliseconds(p50),
         "p99 ms": milliseconds(p99), "clock ms": milliseconds(it.offset_ms), "reconnects": str(reconnects(it)),
         "rest": f"{it.requests:,}", "books": f"{live} of {len(it.books)} live",
+        "audit": percent(match_of(it)),
     }
 
 

@@ -10,11 +10,11 @@ from textual.binding import Binding, BindingType
 from textual.events import Resize
 from textual.widgets import DataTable, Footer, Static
 
-from onetape.cli.board import COLOURS, SIDES, Rates, latency, milliseconds, summary
+from onetape.cli.board import COLOURS, SIDES, Rates, latency, milliseconds, percent, summary
 from onetape.cli.output import WIDE
 from onetape.cli.status import headline, latest, reconnects, state_of
 from onetape.errors import UsageError
-from onetape.service.status import Status
+from onetape.service.status import Status, match_of
 
 EVERY = 1.0
 TOKENS = {
@@ -109,6 +109,7 @@ class Top(App[None]):
                 "frames/s": _right(f"{self._rates.per_second.get(it.name, 0):,.0f}"),
                 "p50 ms": _right(milliseconds(p50)), "p99 ms": _right(milliseconds(p99)),
                 **({"clock ms": _right(milliseconds(it.offset_ms))} if wide else {}),
+                **({"audit": _right(percent(match_of(it)))} if wide else {}),
                 "reconnects" if wide else "again": _right(str(reconnects(it))),
                 "reason": Text(it.reason if it.state != "active" else ""),
             }

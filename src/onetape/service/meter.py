@@ -3,6 +3,7 @@ from collections import Counter, deque
 
 from onetape.clock import SECOND
 from onetape.model import (
+    BookAudited,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -49,6 +50,8 @@ class Meter:
         self.counters: Counter[tuple[str, str]] = Counter()
         """By venue and what it was."""
         self.last_trades: dict[tuple[str, str], Trade] = {}
+        self.audits: dict[tuple[str, str], BookAudited] = {}
+        """By venue and symbol, the last one."""
 
     def measured(self, venue: str, theirs: int, sent_at: int, received_at: int) -> None:
         """A venue said its time. Of a clock that counts whole seconds nothing can be learnt."""
@@ -78,6 +81,10 @@ class Meter:
                 self._flow(it.venue, Channel.CANDLES, None, it.received_time)
             case FeedStatus(state=TrustState.STALE | TrustState.CROSSED):
                 self.counters[it.venue, f"{it.channel} {it.state}"] += 1
+            case BookAudited():
+                self.counters[it.venue, "books audited"] += 1
+                self.counters[it.venue, "books found wrong"] += it.wrong
+                self.audits[it.venue, it.symbol] = it
             case GapOpened():
                 self.counters[it.venue, "gaps opened"] += 1
             case GapClosed():

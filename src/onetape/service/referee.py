@@ -38,6 +38,8 @@ class Verdict(Struct):
     books: int = 0
     wrong: int = 0
     """Trades and books that differ from the truth."""
+    unproven: int = 0
+    """Where only what is promised is compared: books that differ, and say themselves that nothing verifies them."""
     how: str = ""
     """What of the books was compared, where it was not all that is shown."""
     findings: list[str] = []
@@ -47,6 +49,7 @@ class Verdict(Struct):
         return (
             f"compared with the truth: {self.trades:,} trades, {self.missing} missing, {self.untold} of them untold; "
             f"{self.books:,} books{self.how}; {self.wrong} wrong"
+            + (f"; {self.unproven} differ that nothing verifies, and say so" if self.unproven else "")
         )
 
 
@@ -145,7 +148,9 @@ class Referee:
         if equal is None:
             return
         self.verdict.books += 1
-        if not equal:
+        if not equal and self._promised and book.verification == "none":
+            self.verdict.unproven += 1
+        elif not equal:
             self.verdict.wrong += 1
             self._say(f"{book.id}: the book at {it.sequence} differs from the truth")
 

@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from onetape.clock import MILLISECOND, SECOND
 from onetape.errors import UsageError
-from onetape.model import Channel, InstrumentId, Lifecycle, TrustState
+from onetape.model import BookAudited, Channel, InstrumentId, Lifecycle, TrustState
 from onetape.model.numbers import plain
 from onetape.service.collector import Collector
 from onetape.service.meter import Flow
@@ -43,6 +43,18 @@ class ChannelStatus(Struct, frozen=True):
     p99_ms: float | None
 
 
+class AuditStatus(Struct, frozen=True):
+    """What REST showed of a book, compared with it."""
+
+    at: int
+    """ns."""
+    bids_match: float
+    asks_match: float
+    """Share of the levels, 0 to 1."""
+    exact: bool
+    """At one and the same number; else at the moment that fits best."""
+
+
 class BookStatus(Struct, frozen=True):
     symbol: str
     pair: str
@@ -56,6 +68,8 @@ class BookStatus(Struct, frozen=True):
     last: str
     """Price of the last trade."""
     side: str
+    audit: AuditStatus | None = None
+    """The last one; None: none yet."""
 
 
 class VenueStatus(Struct, frozen=True):
@@ -165,7 +179,18 @@ def _books(collector: Collector, names: Iterable[str]) -> Iterable[BookStatus]:
                 bid=_price(collector, id, bids[0][0]) if bids else "",
                 ask=_price(collector, id, asks[0][0]) if asks else "",
                 last=_price(collector, id, trade.price) if trade else "", side=trade.side if trade else "",
+                audit=_audit(collector.meter.audits.get((line.setup.venue, symbol))),
             )
+
+
+def _audit(it: BookAudited | None) -> AuditStatus | None:
+    return None if it is None else AuditStatus(it.available_at, it.bids_match, it.asks_match, it.exact)
+
+
+def match_of(it: VenueStatus) -> float | None:
+    """Of all books that were audited, the mean of the worse side; None: none was yet."""
+    found = [min(book.audit.bids_match, book.audit.asks_match) for book in it.books if book.audit is not None]
+    return sum(found) / len(found) if found else None
 
 
 def _price(collector: Collector, id: InstrumentId, price: Decimal) -> str:

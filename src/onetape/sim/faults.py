@@ -271,4 +271,4 @@ def _any_fault(dice: Random, venue: str, duration: float) -> Fault:
     return Fault(kind=kind, venue=venue, at=at, lasts=lasts, share=share, code=code, seconds=seconds)
 
 
-_BY_CHANCE = tuple(it for it in FaultKind if it is not FaultKind.REFUSE_SYMBOL)  # that needs a symbol, and may last
+_BY_CHANCE = tuple(it for it in FaultKind if it not in _WITH_SYMBOL)  # what is refused may stay so for long

@@ -336,7 +336,7 @@ class Coinbase:
             case Other():
                 if it.channel or it.type != "error":
                     return (Unknown(it.channel or it.type),)
-                return (login_refused(it.message) or self._wanted.refused(it.message),)
+                return (self._wanted.login_refused(it.message) or self._wanted.refused(it.message),)
 
     def _book(self, it: Level2, received: int) -> Sequence[Parsed]:
         # Levels' own event_time goes back and forth, and was 1970 in old snapshots: the frame's time it is.
@@ -660,6 +660,7 @@ class Wanted:
     def __init__(self) -> None:
         self._asked: dict[tuple[str, str], set[Subscription]] = {}  # by channel of the venue and product
         self._leaving: dict[tuple[str, str], set[Subscription]] = {}
+        self._accepted = False
         self._settled: set[tuple[str, str]] = set()  # acked, or asked for once more after others were refused
 
     def add(self, channel: str, it: Subscription) -> None:
@@ -695,9 +696,21 @@ class Wanted:
         for channel, product in names:  # who wants the state of one product gets that of all
             asked = self._asked.get((channel, product)) or (set() if product else set(self.on(channel)))
             there |= asked or {_subscription(channels[channel], product)}
+        self._accepted = self._accepted or bool(names)
         gone = {name for name in self._leaving if name not in names}
         left = [it for name in gone for it in self._leaving.pop(name)]
         return [Acked(tuple(sorted(there))), *([Acked(tuple(sorted(left)), removed=True)] if left else ())]
+
+    def login_refused(self, reason: str) -> LoginRefused | Refused | None:
+        """Of what an error says: not that a channel needs a login, but that the one which came is wrong, or late.
+
+        Who was accepted before on this connection has the right key: something passing, to be tried on another.
+        """
+        words = reason.lower()
+        if "authentication fail" not in words:
+            return None
+        passing = self._accepted or "expired" in words
+        return Refused((), reason, Reaction.RECONNECT) if passing else LoginRefused(reason)
 
     def refused(self, reason: str) -> Refused:
         """Only words say what is refused: all that was wanted of the products that they name.
@@ -710,14 +723,6 @@ class Wanted:
         self._settled.update(rest)
         others = tuple(sorted(it for name in rest for it in self._asked[name]))
         return Refused(tuple(sorted(named)), reason, next_step(REFUSALS, reason), others=others)
-
-
-def login_refused(reason: str) -> LoginRefused | Refused | None:
-    """Of what an error says: not that a channel needs a login, but that the one which came is wrong, or late."""
-    words = reason.lower()
-    if "authentication fail" not in words:
-        return None
-    return Refused((), reason, Reaction.RECONNECT) if "expired" in words else LoginRefused(reason)
 
 
 def _subscription(channel: Channel, symbol: str) -> Subscription:

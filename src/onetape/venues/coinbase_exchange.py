@@ -55,7 +55,6 @@ from onetape.venues.coinbase import (
     Wanted,
     check,
     grouped,
-    login_refused,
     moment,
     settled,
     trade,
@@ -291,7 +290,7 @@ class CoinbaseExchange:
 
     def _refused(self, it: Error) -> Refused | LoginRefused:
         reason = f"{it.message}: {it.reason}" if it.reason else it.message
-        if login := login_refused(reason):
+        if login := self._wanted.login_refused(reason):
             return login
         # One bad product and its whole message is refused, which may have been that of the heartbeats: ask again.
         # github.com/coinbase/coinbase-pro-node/issues/174

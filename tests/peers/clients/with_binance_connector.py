@@ -1,5 +1,6 @@
 """binance-connector, the official client before the present one: raw frames from a thread of its own, and REST."""
 import json
+import time
 from queue import Queue
 
 from binance.spot import Spot
@@ -29,9 +30,16 @@ def main():
     frames, rest = Queue(), Spot(base_url=WANTED["rest"])
     socket = SpotWebsocketStreamClient(
         stream_url=WANTED["websocket"], on_message=lambda _, text: frames.put(json.loads(text)))
-    socket.trade(SYMBOL)
-    socket.diff_book_depth(SYMBOL, speed=100)
-    ask(rest)
+    try:
+        socket.trade(SYMBOL)
+        socket.diff_book_depth(SYMBOL, speed=100)
+        ask(rest)
+        follow(frames, rest)
+    finally:
+        socket.stop()
+
+
+def follow(frames, rest):
     trades, books, last, book = 0, 0, -1, say.Book()
     while trades < WANTED["trades"] or books < WANTED["books"]:
         it = frames.get(timeout=30)
@@ -40,7 +48,8 @@ def main():
                 say.trade("websocket", it["t"], it["p"], it["q"], side(it["m"]))
                 trades += 1
             case "depthUpdate":
-                while last + 1 < it["U"]:
+                while last + 1 < it["U"]:  # none yet, or one older than the stream
+                    time.sleep(0.25)
                     snapshot = rest.depth(SYMBOL, limit=1_000)
                     book.snapshot(snapshot["bids"], snapshot["asks"])
                     last = snapshot["lastUpdateId"]
@@ -49,7 +58,6 @@ def main():
                     last = it["u"]
                     say.book("websocket", *book.best(10), nonce=last)
                     books += 1
-    socket.stop()
 
 
 main()

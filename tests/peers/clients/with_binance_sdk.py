@@ -31,6 +31,7 @@ async def follow(rest, diffs):
     while told < WANTED["books"]:
         first, final, bids, asks = await diffs.get()
         while last + 1 < first:  # none yet, or one older than the stream
+            await asyncio.sleep(0.25)
             snapshot = (await asyncio.to_thread(rest.depth, SYMBOL, 1_000)).data()
             book.snapshot(snapshot.bids, snapshot.asks)
             last = snapshot.last_update_id
@@ -48,7 +49,7 @@ def ask(rest):
     for _ in range(3):
         it = rest.depth(SYMBOL, 20).data()
         say.book("rest", it.bids, it.asks, it.last_update_id)
-    for row in rest.klines(SYMBOL, KlinesIntervalEnum["INTERVAL_1m"], limit=20).data():
+    for row in rest.klines(SYMBOL, KlinesIntervalEnum["INTERVAL_1m"].value, limit=20).data():
         say.candle(*row[:6])
 
 
@@ -70,7 +71,7 @@ async def main():
     try:
         (await connection.trade(SYMBOL.lower())).on("message", traded)
         depth = await connection.diff_book_depth(
-            SYMBOL.lower(), update_speed=DiffBookDepthUpdateSpeedEnum["DIFF_BOOK_DEPTH_100ms"])
+            SYMBOL.lower(), update_speed=DiffBookDepthUpdateSpeedEnum["UPDATE_SPEED_100ms"].value)
         depth.on("message", lambda it: diffs.put_nowait(diff(it)))
         await asyncio.gather(follow(client.rest_api, diffs), enough.wait(), asyncio.to_thread(ask, client.rest_api))
     finally:

@@ -58,8 +58,8 @@ async def main():
     await trades.subscribe(params={"channel": "trade", "symbol": [SYMBOL]})
     await books.add_book([SYMBOL])
     await asyncio.gather(trades.enough.wait(), books.enough.wait(), asyncio.to_thread(ask))
-    await trades.close()
-    await books.close()
+    await trades.stop()
+    await books.stop()
 
 
 asyncio.run(main())

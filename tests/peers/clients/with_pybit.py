@@ -1,4 +1,5 @@
 """pybit: its WebSocket, which keeps the book itself, on a thread of its own, and its REST."""
+import os
 from queue import Queue
 
 import where
@@ -27,7 +28,9 @@ def main():
     socket.trade_stream(SYMBOL, frames.put)
     socket.orderbook_stream(50, SYMBOL, lambda it: frames.put({  # the library changes its book in place
         "bids": [*it["data"]["b"]], "asks": [*it["data"]["a"]], "ts": it["ts"]}))
-    ask(HTTP(testnet=False))
+    rest = HTTP(testnet=False)
+    rest.client.verify = os.environ["REQUESTS_CA_BUNDLE"]  # what it prepares itself is sent without a look at that
+    ask(rest)
     trades = books = 0
     while trades < WANTED["trades"] or books < WANTED["books"]:
         it = frames.get(timeout=30)

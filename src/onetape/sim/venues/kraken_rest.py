@@ -149,7 +149,9 @@ class KrakenRest:
         return self._key(symbols[0], call.query), self._truths[symbols[0]]
 
     def _key(self, symbol: str, query: Query) -> str:
-        return symbol if query.get("assetVersion") == "1" else self._names[symbol].key
+        """Who asks by the name of WebSocket v2 is answered by it: python-kraken-sdk's books rely on that."""
+        new = query.get("assetVersion") == "1" or symbol in query.get("pair", "").split(",")
+        return symbol if new else self._names[symbol].key
 
     # --- endpoints ----------------------------------------------------------------------------------------------------
 
