@@ -6,7 +6,7 @@ ARGS ?=
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help run test test-long lint types contracts bench lock demo clean
+.PHONY: help run test test-long test-peers lint types contracts bench lock demo clean
 
 help:  ## what there is
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*##/\t/' | expand -t 12
@@ -19,6 +19,9 @@ test: $(VENV)/.test  ## every test; of the long seeded ones a sample
 
 test-long: $(VENV)/.test  ## every test, the long seeded ones in full
 	ONETAPE_LONG=1 $(BIN)/pytest $(ARGS)
+
+test-peers: $(VENV)/.peers  ## other people's clients against the simulator: installs them
+	$(BIN)/pytest tests/peers -rP $(ARGS)
 
 lint: $(VENV)/.test  ## style
 	$(BIN)/ruff check
@@ -36,7 +39,7 @@ bench: $(VENV)/.test  ## speeds, by stage
 	$(BIN)/python bench/live.py
 
 lock:  ## pins what pyproject.toml allows (needs uv)
-	uv pip compile pyproject.toml --all-extras --universal --python-version 3.11 --no-header --no-annotate --quiet \
+	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-header --no-annotate --quiet \
 		--no-emit-index-url --no-emit-find-links --upgrade --output-file requirements.lock
 
 demo: $(VENV)/.test  ## makes the built-in session anew
@@ -55,6 +58,11 @@ $(VENV)/.made:
 $(VENV)/.run: $(VENV)/.made pyproject.toml requirements.lock
 	@echo "installing OneTape ..."
 	@$(INSTALL) --editable .
+	@touch $@
+
+$(VENV)/.peers: $(VENV)/.test
+	@echo "installing other people's clients ..."
+	@$(INSTALL) --editable '.[test,peers]'
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.made pyproject.toml requirements.lock

@@ -46,7 +46,7 @@ class Fake:
         self.closed = reason
         return [error("closed")]
 
-    def introduce(self, now):
+    def introduce(self, now, before=None):
         return [error("introduced")]
 
     def behind(self, other, tolerance_ns):

@@ -12,6 +12,8 @@ from onetape.feed.liveness import (
     FROZEN_TRADES,
     MIN_HISTORY,
     MIN_SILENCE_NS,
+    MUTE_CHANGES,
+    MUTE_NS,
     SIBLINGS_NS,
     BookFrozen,
     HeartbeatSilent,
@@ -204,6 +206,41 @@ def test_the_trades_of_another_symbol_do_not_count():
     liveness.data(BOOK, 0)
     speaking(liveness, OTHER, times=2 * FROZEN_TRADES, every=1)
     assert liveness.wake(FROZEN_NS) == []
+
+
+def test_trades_and_book_on_two_connections():
+    """As OKX and Binance USD-M have them: each looks at the other."""
+    here, there = watching(BOOK), Liveness(0, 0, 0, lambda: [here])
+    there.expect(TRADES, 0)
+    beside = Liveness(0, 0, 0, lambda: [beside, there])  # and is not counted twice if it finds itself
+    beside.expect(BOOK, 0)
+    beside.data(BOOK, 0)
+    assert beside.wake(SECOND) == []
+    speaking(there, TRADES, times=FROZEN_TRADES, every=1, start=2 * SECOND)
+    assert beside.wake(FROZEN_NS) == [BookFrozen(BOOK, FROZEN_TRADES)]
+    beside.data(BOOK, FROZEN_NS)
+    assert beside.wake(FROZEN_NS + SECOND) == []
+    assert beside.wake(2 * FROZEN_NS + SECOND) == []
+
+
+def test_trades_that_never_speak_while_their_book_elsewhere_moves():
+    book = watching(BOOK)
+    trades = Liveness(0, 0, 0, lambda: [book])
+    trades.expect(TRADES, 0)
+    speaking(book, BOOK, times=MUTE_CHANGES, every=1)
+    assert trades.wake(MUTE_NS - 1) == []
+    assert trades.wake(MUTE_NS) == [SubscriptionSilent(TRADES, MUTE_NS)]
+
+
+def test_a_sibling_on_another_connection_is_one():
+    book = watching(BOOK)
+    trades = Liveness(0, 0, 0, lambda: [book])
+    trades.expect(TRADES, 0)
+    last = speaking(trades, TRADES)
+    late = last + MIN_SILENCE_NS
+    assert trades.wake(late) == [], "all is quiet"
+    book.data(BOOK, late)
+    assert trades.wake(late) == [SubscriptionSilent(TRADES, MIN_SILENCE_NS)]
 
 
 def test_of_two_depths_of_a_book_one_may_be_forgotten():

@@ -1,9 +1,11 @@
 """ccxt against every simulated venue, redirected by its own table of addresses."""
+from importlib.metadata import version
 from importlib.util import find_spec
 
 import pytest
 
-from tests.peers.bench import compared
+from onetape.sim import credentials
+from tests.peers.bench import compared, report
 
 pytestmark = pytest.mark.skipif(find_spec("ccxt") is None, reason="ccxt is not installed: make test-peers")
 SYMBOLS = {
@@ -15,16 +17,22 @@ SYMBOLS = {
     "kraken": ("BTC/USD", "BTC/USD"),
     "okx": ("BTC-USDT", "BTC/USDT"),
 }
+LOGINS = {
+    "coinbase-exchange": {
+        "apiKey": credentials.KEY, "secret": credentials.SECRET_BASE64, "password": credentials.PASSPHRASE,
+    },
+}
+"""Where the library takes books from a channel for those who have an account."""
 
 
 @pytest.mark.parametrize("venue", SYMBOLS)
 def test_ccxt(venue, tmp_path):
     symbol, known_as = SYMBOLS[venue]
-    counts = compared("with_ccxt", venue, symbol, known_as, tmp_path)
-    print(counts)
-    assert counts["trade", "websocket"] >= 60
-    assert counts["book", "websocket"] >= 60
-    assert counts["trade", "rest"] >= 20
-    assert counts["book", "rest"] == 3
-    assert counts["candle", "rest"] - counts["not compared", "rest"] >= 5
-    assert counts["market", "rest"] >= 3
+    counts = compared("with_ccxt", venue, symbol, known_as, tmp_path, login=LOGINS.get(venue, {}))
+    report("ccxt", version("ccxt"), venue, counts)
+    assert counts["trades", "websocket"] >= 60
+    assert counts["books", "websocket"] >= 60
+    assert counts["trades", "rest"] >= 20
+    assert counts["books", "rest"] == 3
+    assert counts["candles", "rest"] >= 5
+    assert counts["markets", "rest"] >= 3

@@ -68,6 +68,9 @@ def test_all_problems_are_told_at_once(tmp_path):
             [[fault]]
             kind = "slow_rest"
             lasts = 3
+            [[fault]]
+            kind = "bad_certificate"
+            code = 2
         """)
     text = str(caught.value)
     assert "\n" not in text
@@ -75,6 +78,7 @@ def test_all_problems_are_told_at_once(tmp_path):
         "'sed'", "fault 1", "flood", "fault 2: at is negative", "fault 2: share", "fault 3: a close code",
         "fault 4", "how", "fault 5: a number is not finite", "fault 6: no simulated venue is called 'krakn'",
         "fault 6: no channel is called 'boks'", "fault 6: silent must last", "fault 7: slow_rest needs seconds",
+        "fault 8: of a bad certificate the code is 0 or 1", "fault 8: bad_certificate must last",
     ):
         assert part in text
 

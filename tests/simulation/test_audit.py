@@ -1,4 +1,4 @@
-"""Live books are compared with REST while they run: right ones are right everywhere, wrong ones are found and mended."""
+"""Live books are compared with REST while they run: right ones are right, wrong ones are found and mended."""
 from decimal import Decimal
 from itertools import pairwise
 

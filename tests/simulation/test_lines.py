@@ -21,19 +21,26 @@ from onetape.model import (
     encode,
 )
 from onetape.sim.faults import Fault, FaultKind, FaultPlan
+from onetape.sim.venues import VENUES
+from tests.simulation import test_faults
 from tests.simulation.lab import Lab
+from tests.simulation.test_faults import SYMBOLS
 
 PAIRS = {"pairs": ["BTC-USDT", "ETH-USDT"]}
 
 
-@pytest.mark.parametrize("venue", ["binance", "kraken"])
+def pairs_of(venue):
+    return {"pairs": test_faults.PAIRS.get(venue, PAIRS["pairs"])}
+
+
+@pytest.mark.parametrize("venue", SYMBOLS)
 def test_a_planned_rotation_breaks_nothing(venue):
-    lab = Lab(venue=venue, settings={**PAIRS, "timings": {"rotate_after": 12.0}})
+    lab = Lab(venue=venue, settings={**pairs_of(venue), "timings": {"rotate_after": 12.0}})
     lab.start()
     lab.play(62)
-    (line,) = lab.door.lines.values()
-    assert line.counters["rotations"] >= 4
-    assert line.counters["rotations failed"] == 0
+    for line in lab.door.lines.values():
+        assert line.counters["rotations"] >= 4
+        assert line.counters["rotations failed"] == 0
     assert lab.healthy
     lab.stop()
     bad = (TrustState.STALE, TrustState.CROSSED, TrustState.DOWN)
@@ -82,12 +89,11 @@ def test_the_circuit_opens_and_a_probe_closes_it():
     assert len(lab.attempts["kraken"]) == 5  # a probe each five minutes
 
 
-@pytest.mark.parametrize("venue", ["binance", "kraken"])
+@pytest.mark.parametrize("venue", SYMBOLS)
 def test_what_a_replacement_is_refused_is_told(venue):
     """The old connection had it, the new one does not: nobody may go on thinking that all is well."""
-    symbol = {"binance": "BTCUSDT", "kraken": "BTC/USDT"}[venue]
-    plan = FaultPlan(faults=(Fault(kind=FaultKind.REFUSE_SYMBOL, at=8.0, lasts=1000.0, symbol=symbol),))
-    lab = Lab(plan, venue=venue, settings={**PAIRS, "timings": {"rotate_after": 12.0}})
+    plan = FaultPlan(faults=(Fault(kind=FaultKind.REFUSE_SYMBOL, at=8.0, lasts=1000.0, symbol=SYMBOLS[venue]),))
+    lab = Lab(plan, venue=venue, settings={**pairs_of(venue), "timings": {"rotate_after": 12.0}})
     lab.start()
     for second in range(10, 150):
         lab.play(second)
@@ -96,15 +102,15 @@ def test_what_a_replacement_is_refused_is_told(venue):
     assert lab.missing() == lab.told_missing()
 
 
-@pytest.mark.parametrize("venue", ["binance", "kraken"])
+@pytest.mark.parametrize("venue", SYMBOLS)
 def test_trades_that_are_silent_from_the_start_are_asked_for_again(venue):
-    symbol = {"binance": "BTCUSDT", "kraken": "BTC/USDT"}[venue]
+    symbol = SYMBOLS[venue]
     plan = FaultPlan(faults=(Fault(kind=FaultKind.SILENT, at=0.0, lasts=300.0, symbol=symbol, channel="trades"),))
-    lab = Lab(plan, venue=venue, settings=PAIRS)
+    lab = Lab(plan, venue=venue, settings=pairs_of(venue))
     lab.start()
     lab.play(250)
-    (line,) = lab.door.lines.values()
-    assert lab.door.sessions[line.leader].counters["subscription silent"] >= 1
+    sessions = [lab.door.sessions[line.leader] for line in lab.door.lines.values()]
+    assert sum(it.counters["subscription silent"] for it in sessions) >= 1
     assert lab.tapes.get((venue, symbol)) is not TrustState.LIVE
 
 
@@ -177,10 +183,10 @@ MIXTURES = [1, 2, 3]
 
 @pytest.mark.parametrize("seed", MIXTURES)
 def test_a_recording_of_a_run_under_faults_replays_to_the_same_events(seed, tmp_path):
-    plan = FaultPlan.random(seed, ["binance", "kraken"], 60.0)
+    plan = FaultPlan.random(seed, VENUES, 60.0)
     digest = sha256()
     with RecordingWriter(tmp_path / "r", Header(VERSION, seed=1), part_bytes=200_000) as writer:
-        lab = Lab(plan, settings=PAIRS, record=writer.add)
+        lab = Lab(plan, settings={"pairs": ["BTC-USDT", "BTC-USD", "BTC-USDT-PERP"]}, record=writer.add)
         lab.heard = writer.happened
         lab.start()
         lab.play(60)

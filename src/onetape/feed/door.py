@@ -1,5 +1,5 @@
 """The one door by which everything from outside enters: it numbers, it times, and it wakes who is due before."""
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 
 from onetape import venues
@@ -20,6 +20,7 @@ from onetape.feed.inputs import (
 )
 from onetape.feed.instruments import Directory
 from onetape.feed.line import Line, Outcome
+from onetape.feed.liveness import Liveness
 from onetape.feed.pace import Pace
 from onetape.feed.session import Session
 from onetape.model import Command, ConnectionState, Event, InstrumentId, Lifecycle
@@ -145,8 +146,14 @@ class Door:
     def _new_session(self, setup: Setup, now: int) -> Session:
         return Session(
             venues.create(setup.venue, setup.route), setup.wanted, now, timings=setup.timings,
-            credentials=self.credentials.get(setup.venue),
+            credentials=self.credentials.get(setup.venue), beside=lambda: self._leaders(setup.venue),
         )
+
+    def _leaders(self, venue: str) -> Iterator[Liveness]:
+        """How the connections live that lead for this venue."""
+        for line in self.lines.values():
+            if line.setup.venue == venue and (session := self.sessions.get(line.leader)) is not None:
+                yield session.liveness
 
     def _open(self, line: Line, it: Opened) -> list[Outcome]:
         out = line.opened(it.connection, it.time)

@@ -239,7 +239,7 @@ class Line:
         old, out = self.leader, list[Outcome]()
         if old in self._sessions:
             out += self._bridge(self._sessions[old], self._why, now)
-        out += self._promote(f"replaced: {self._why}", now)
+        out += self._promote(f"replaced: {self._why}", now, self._sessions.get(old))
         out += self._end(old, self._why, now)
         return out
 
@@ -259,11 +259,11 @@ class Line:
         self.next, self._switch_by = "", None
         self._rotate_at = now + RETRY_SWITCH_NS
 
-    def _promote(self, reason: str, now: int) -> list[Outcome]:
+    def _promote(self, reason: str, now: int, before: Session | None) -> list[Outcome]:
         """The replacement leads, and says what it knows: whoever listens has one unbroken story."""
         self.leader, self.next, self._switch_by = self.next, "", None
         session = self._sessions[self.leader]
-        out: list[Outcome] = [(self.leader, it) for it in session.introduce(now)]
+        out: list[Outcome] = [(self.leader, it) for it in session.introduce(now, before)]
         state = Lifecycle.ACTIVE if self._flows(self.leader) else Lifecycle.SUBSCRIBING
         self._enter(state, reason, now, out, told=True)
         self._schedule_rotation(now)
@@ -278,7 +278,7 @@ class Line:
         ]
         if self.last is not None:
             kept += self._bridge(self.last, reason, now)
-        return kept + self._promote(reason, now)
+        return kept + self._promote(reason, now, self.last)
 
     def _bridge(self, old: Session, reason: str, now: int) -> list[Outcome]:
         return [(self.next, it) for it in self._sessions[self.next].bridge(old, reason, now)]

@@ -1,4 +1,6 @@
 """Tells silence from a quiet market, at four levels: socket, heartbeat, subscription, and channel against channel."""
+from collections.abc import Callable, Iterable
+
 from msgspec import Struct
 
 from onetape.clock import MINUTE, SECOND
@@ -41,10 +43,11 @@ Verdict = SocketSilent | HeartbeatSilent | SubscriptionSilent | BookFrozen
 class _Pulse:
     """The habits of one subscription."""
 
-    __slots__ = ("arrivals", "last", "longest", "most", "suspected", "vain")
+    __slots__ = ("arrivals", "changed", "last", "longest", "most", "suspected", "traded", "vain")
 
     def __init__(self, now: int, most_ns: int) -> None:
         self.arrivals, self.longest, self.last, self.suspected = 0, 0, now, False
+        self.changed = self.traded = 0  # of a book: its arrivals when last looked at, and trades elsewhere until then
         self.vain = 0  # how often it was asked for again before it ever spoke
         self.most = most_ns
 
@@ -54,28 +57,34 @@ class _Pulse:
 
 
 class Liveness:
-    """Of one connection. ``silence_ns`` and ``heartbeat_ns`` of 0 switch their level off."""
+    """Of one connection. ``silence_ns`` and ``heartbeat_ns`` of 0 switch their level off.
 
-    def __init__(self, silence_ns: int, heartbeat_ns: int, now: int) -> None:
+    ``beside``: of the venue's other connections, for some bring trades on one and books on another.
+    """
+
+    def __init__(
+        self, silence_ns: int, heartbeat_ns: int, now: int, beside: Callable[[], Iterable["Liveness"]] = lambda: (),
+    ) -> None:
+        self._beside = beside
         self._silence_ns, self._heartbeat_ns = silence_ns, heartbeat_ns
         self._frame = self._heartbeat = self._data = now
         self._heartbeats = 0
         self._told_frame = self._told_heartbeat = False  # its silence was told, and it lasts
         self._next = now + SECOND
-        self._pulses: dict[Subscription, _Pulse] = {}
-        self._trades: dict[str, int] = {}  # trades since the last change of the book, by symbol
-        self._books: dict[str, Subscription] = {}
+        self.pulses: dict[Subscription, _Pulse] = {}
+        self.books: dict[str, Subscription] = {}
+        self._trades: dict[str, int] = {}  # trades here since the last change of the book, by symbol
 
     def expect(self, subscription: Subscription, now: int, most_ns: int = 0) -> None:
         """This subscription is watched from now on; ``most_ns``: the silence that it never keeps if it is alive."""
-        self._pulses[subscription] = _Pulse(now, most_ns)
+        self.pulses[subscription] = _Pulse(now, most_ns)
         if subscription.channel is Channel.BOOK:
-            self._books[subscription.symbol] = subscription
+            self.books[subscription.symbol] = subscription
 
     def forget(self, subscription: Subscription) -> None:
-        self._pulses.pop(subscription, None)
-        if self._books.get(subscription.symbol) == subscription:
-            del self._books[subscription.symbol]
+        self.pulses.pop(subscription, None)
+        if self.books.get(subscription.symbol) == subscription:
+            del self.books[subscription.symbol]
         self._trades.pop(subscription.symbol, None)
 
     def frame(self, now: int) -> None:
@@ -86,7 +95,7 @@ class Liveness:
         self._heartbeats += 1
 
     def data(self, subscription: Subscription, now: int) -> None:
-        pulse = self._pulses.get(subscription)
+        pulse = self.pulses.get(subscription)
         if pulse is None:
             return
         if pulse.arrivals:
@@ -95,22 +104,22 @@ class Liveness:
         pulse.last = self._data = now
         pulse.suspected = False
         symbol = subscription.symbol
-        if symbol not in self._books:
+        if symbol not in self.books:
             return
         if subscription.channel is Channel.BOOK:
             self._trades[symbol] = 0
-        elif subscription.channel in (Channel.TRADES, Channel.AGG_TRADES):
+        elif subscription.channel in TAPES:
             self._trades[symbol] = self._trades.get(symbol, 0) + 1
 
     def next_wake(self) -> int | None:
         """Once a second is exact enough for silences of many seconds, and cheap; None if nothing is watched."""
-        return self._next if self._silence_ns or self._heartbeat_ns or self._pulses else None
+        return self._next if self._silence_ns or self._heartbeat_ns or self.pulses else None
 
     def wake(self, now: int) -> list[Verdict]:
         """What has become suspicious since the last time; each fact once until it heals."""
         self._next = now + SECOND
         silent = now - self._frame
-        if self._silence_ns and self._pulses and silent >= self._silence_ns:  # who asked for nothing hears nothing
+        if self._silence_ns and self.pulses and silent >= self._silence_ns:  # who asked for nothing hears nothing
             told, self._told_frame = self._told_frame, True
             return [] if told else [SocketSilent(silent)]
         beat = now - self._heartbeat
@@ -120,9 +129,9 @@ class Liveness:
         return [*self._silent_subscriptions(now), *self._mute_tapes(now), *self._frozen_books(now)]
 
     def _silent_subscriptions(self, now: int) -> list[Verdict]:
-        siblings = now - self._data <= SIBLINGS_NS
+        siblings = any(now - it.spoke <= SIBLINGS_NS for it in self._everybody())
         found: list[Verdict] = []
-        for subscription, pulse in self._pulses.items():
+        for subscription, pulse in self.pulses.items():
             limit, silent = pulse.limit(), now - pulse.last
             unlike = siblings and limit is not None and silent >= limit
             dead = pulse.most and pulse.arrivals and silent >= pulse.most
@@ -134,21 +143,43 @@ class Liveness:
     def _mute_tapes(self, now: int) -> list[Verdict]:
         """An ack proves nothing, and trades may take long: but not while their book moves and moves."""
         found: list[Verdict] = []
-        for subscription, pulse in self._pulses.items():
-            if subscription.channel not in TAPES or pulse.arrivals or subscription.symbol not in self._books:
+        for subscription, pulse in self.pulses.items():
+            if subscription.channel not in TAPES or pulse.arrivals:
                 continue
-            book, silent = self._pulses[self._books[subscription.symbol]], now - pulse.last
-            if book.arrivals >= MUTE_CHANGES << pulse.vain and silent >= MUTE_NS << pulse.vain:
+            book, silent = self._book_of(subscription.symbol), now - pulse.last
+            if book is not None and book.arrivals >= MUTE_CHANGES << pulse.vain and silent >= MUTE_NS << pulse.vain:
                 pulse.last, pulse.vain = now, min(pulse.vain + 1, MOST_IN_VAIN)
                 found.append(SubscriptionSilent(subscription, silent))
         return found
 
     def _frozen_books(self, now: int) -> list[Verdict]:
         found: list[Verdict] = []
-        for symbol, trades in self._trades.items():
-            book = self._books[symbol]
-            pulse = self._pulses[book]
+        for symbol, book in self.books.items():
+            pulse, traded = self.pulses[book], self._traded_elsewhere(symbol)
+            if pulse.changed != pulse.arrivals or traded < pulse.traded:  # less: another connection brings them now
+                pulse.changed, pulse.traded = pulse.arrivals, traded
+            trades = self._trades.get(symbol, 0) + traded - pulse.traded
             if trades >= FROZEN_TRADES and now - pulse.last >= FROZEN_NS and not pulse.suspected:
                 pulse.suspected = True
                 found.append(BookFrozen(book, trades))
         return found
+
+    # --- of this connection or of those beside it -------------------------------------------------------------------
+
+    @property
+    def spoke(self) -> int:
+        """When any of its subscriptions last brought data."""
+        return self._data
+
+    def _everybody(self) -> list["Liveness"]:
+        return [self, *(it for it in self._beside() if it is not self)]
+
+    def _book_of(self, symbol: str) -> _Pulse | None:
+        return next((it.pulses[it.books[symbol]] for it in self._everybody() if symbol in it.books), None)
+
+    def _traded_elsewhere(self, symbol: str) -> int:
+        """Trades that came so far on the connections beside."""
+        return sum(
+            pulse.arrivals for it in self._everybody()[1:] for subscription, pulse in it.pulses.items()
+            if subscription.symbol == symbol and subscription.channel in TAPES
+        )

@@ -91,6 +91,7 @@ class Session:
     def __init__(
         self, venue: Venue, wanted: Sequence[Subscription] | None, now: int, *, depth: int = 0,
         timings: Timings | None = None, book: BookFactory = OrderBook, credentials: Credentials | None = None,
+        beside: Callable[[], Iterable[Liveness]] = lambda: (),
     ) -> None:
         self.venue = venue
         self.frames = 0
@@ -105,7 +106,8 @@ class Session:
         self._depth, self._new_book, self._credentials = depth, book, credentials
         self._feeds: dict[str, _Feed] = {}
         self._watch = SubscriptionWatch(timings.ack_ns, timings.first_frame_ns)
-        self._liveness = Liveness(timings.silence_ns, timings.heartbeat_ns, now)
+        self._beside = beside
+        self._liveness = Liveness(timings.silence_ns, timings.heartbeat_ns, now, self._beside)
         # By symbol and channel, of candles by symbol and interval: there may be several.
         self._channels = {(it.symbol, it.interval or it.channel): it for it in wanted or ()}
         self._fetches: dict[int, tuple[Request, int]] = {}  # what is under way, and the book's epoch when it was sent
@@ -121,7 +123,7 @@ class Session:
         self._given_up: dict[Subscription, tuple[int, int]] = {}  # when to ask again, and how often that was in vain
         self._vain = self._unheard = 0  # frames since the last event that could not be read, or are not known
         self._dropped: dict[Subscription, str] = {}  # and why
-        self._awaited = {it for it in wanted or () if it.channel in TAPES}  # of which nothing has come yet
+        self.awaited = {it for it in wanted or () if it.channel in TAPES}  # of which nothing has come yet
         self.overlap = None if venue.spec.counted_trades else Overlap()
         """What tells, where ids cannot, whether the next connection has every trade."""
         self._increments: dict[str, tuple[Decimal, Decimal]] = {}  # tick and lot, as last told
@@ -133,6 +135,11 @@ class Session:
         self._audit_fetch = 0
         self._wake_at: int | None = None
         self._scheduled = False
+
+    @property
+    def liveness(self) -> Liveness:
+        """For the venue's other connections to look at."""
+        return self._liveness
 
     @property
     def books(self) -> Mapping[str, BookSync]:
@@ -183,6 +190,12 @@ class Session:
                 out.append(self._status(it, TrustState.STALE, reason, now))
         return out
 
+    def _continues(self, it: Subscription, before: "Session") -> bool:
+        """Nothing has come of this tape yet, but it came there until it must have come here too."""
+        if self.overlap is None or before.overlap is None:
+            return False
+        return it not in before.awaited and self.overlap.proven(before.overlap, it.symbol)
+
     def begun(self, symbol: str) -> bool:
         """Of a tape whose ids prove nothing: a trade came over this connection."""
         return self.overlap is not None and self.overlap.begun(symbol)
@@ -190,8 +203,8 @@ class Session:
     def _tapes(self) -> Iterable[Subscription]:
         return (it for it in self._wanted or () if it.channel in TAPES)
 
-    def introduce(self, now: int) -> list[Event]:
-        """All that somebody has to be told who was not listening until now."""
+    def introduce(self, now: int, before: "Session | None" = None) -> list[Event]:
+        """All that somebody has to be told who was not listening until now, or to the connection before."""
         out: list[Event] = []
         for it in self._wanted or ():
             if it.channel is Channel.BOOK and it.symbol in self._feeds:
@@ -199,7 +212,8 @@ class Session:
             elif it in self._dropped:
                 out.append(self._status(it, TrustState.DOWN, self._dropped[it], now))
             elif it.channel in TAPES:
-                state = TrustState.SYNCING if it in self._awaited else TrustState.LIVE
+                goes_on = it not in self.awaited or (before is not None and self._continues(it, before))
+                state = TrustState.LIVE if goes_on else TrustState.SYNCING
                 out.append(self._status(it, state, "", now))
         return out
 
@@ -213,7 +227,7 @@ class Session:
         ]
         self._free_at = self._requests_since = now
         self._ping_at = now + self._timings.ping_every_ns
-        self._liveness = Liveness(self._timings.silence_ns, self._timings.heartbeat_ns, now)
+        self._liveness = Liveness(self._timings.silence_ns, self._timings.heartbeat_ns, now, self._beside)
         if self._credentials is not None:  # not by `_send`: in a replay nobody logs in, and all else has to be the same
             out += map(Send, self.venue.login(self._credentials, now))
         self._subscribe(wanted, now, out)
@@ -228,7 +242,7 @@ class Session:
         self._symbols = {it.symbol for it in self._wanted}
         self._left_behind |= {it.symbol for it in gone} - self._symbols
         self._channels = {(it.symbol, it.interval or it.channel): it for it in self._wanted}
-        self._awaited |= {it for it in new if it.channel in TAPES}
+        self.awaited |= {it for it in new if it.channel in TAPES}
         for it in gone:
             self._part(it, "no longer wanted", now, out)
         self._send(self.venue.unsubscribe(gone) if gone else (), now, out)
@@ -438,8 +452,8 @@ class Session:
         self._heard(subscription, now)
         if self.overlap is not None and isinstance(it, Trade):
             self.overlap.trade(it)
-        if subscription in self._awaited:
-            self._awaited.remove(subscription)
+        if subscription in self.awaited:
+            self.awaited.remove(subscription)
             out.append(self._status(subscription, TrustState.LIVE, "", now))
         out.append(it)
 
@@ -652,7 +666,7 @@ class Session:
     def _doubt(self, tapes: Iterable[Subscription], reason: str, now: int, out: list[Event | Command]) -> None:
         """What these tapes may have missed, their ids will not tell."""
         for it in tapes:
-            self._awaited.add(it)
+            self.awaited.add(it)
             out.append(self._status(it, TrustState.STALE, reason, now))
 
     def _may_be_damaged(self, symbol: str) -> bool:
@@ -730,14 +744,14 @@ class Session:
         self._part(subscription, reason, now, out)
         self._dropped[subscription] = reason
         if subscription.channel in TAPES:
-            self._awaited.add(subscription)
+            self.awaited.add(subscription)
         out.append(self._error(subscription.symbol, subscription.channel, reason, now, permanent=True))
 
     def _part(self, subscription: Subscription, reason: str, now: int, out: list[Event | Command]) -> None:
         """It brings nothing any more."""
         self._watch.forget(subscription)
         self._liveness.forget(subscription)
-        self._awaited.discard(subscription)
+        self.awaited.discard(subscription)
         self._dropped.pop(subscription, None)
         if subscription.symbol not in (self._symbols or ()):
             self._given_up.pop(subscription, None)

@@ -25,7 +25,7 @@ from onetape.sim.truth import Book, Truth
 
 MAX_FINDINGS = 20
 SUMMED = 10  # levels that a checksum covers: what is lost below them cannot be seen
-BEHIND_NS = SECOND  # of what another connection showed: no further back is a book looked for
+BEHIND_NS = 5 * SECOND  # where the clock is wrong: what another connection showed may be so much older
 SKEWS_NS = (10 * SECOND, 5 * SECOND, 2 * SECOND, 0)
 
 

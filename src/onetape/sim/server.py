@@ -65,7 +65,7 @@ class Server:
         self, simulator: Simulator, host: str = "127.0.0.1", ws_port: int = 0, rest_port: int = 0,
         tls: Certificates | None = None,
     ) -> None:
-        """Port 0: any that is free."""
+        """Port 0: any that is free. ``tls``: of this server alone; None serves ws and http."""
         self.simulator = simulator
         self.dropped_clients = 0
         """That did not read what was sent to them."""

@@ -7,6 +7,7 @@ import ccxt.pro
 import say
 from where import WANTED
 
+OTHER = {"buy": "sell", "sell": "buy"}
 NAMES = {"binance-usdm": "binanceusdm", "coinbase-exchange": "coinbaseexchange"}
 TYPES = {"binance": ["spot"], "binance-usdm": ["linear"], "okx": ["spot"], "bybit": ["spot"]}
 DEPTH = {"bybit": 50, "binance": 100, "binance-usdm": 100}
@@ -29,13 +30,18 @@ async def trades(exchange, symbol):
 
 
 def told(it, via):
-    """Executions of one order at one price are one trade of OKX's, and of what is asked of Binance by REST."""
-    id, count, info = it["id"], None, it["info"]
+    """Executions of one order at one price are one trade of OKX's, and of what is asked of Binance by REST.
+
+    Of Coinbase Advanced Trade this library passes on the maker's side, as the venue tells it.
+    """
+    id, count, info, side = it["id"], None, it["info"], it["side"]
+    if WANTED["venue"] == "coinbase":
+        side = OTHER[side]
     if WANTED["venue"] == "okx":
-        count = info["count"]
+        count = info.get("count")  # by REST each stands alone
     elif WANTED["venue"] == "binance" and via == "rest":
         id, count = info["l"], int(info["l"]) - int(info["f"]) + 1  # it always asks for aggregates
-    say.trade(via, id, it["price"], it["amount"], it["side"], count)
+    say.trade(via, id, it["price"], it["amount"], side, count)
 
 
 async def books(exchange, symbol):
@@ -67,8 +73,10 @@ async def by_rest(exchange, symbol):
 
 async def main():
     venue = WANTED["venue"]
-    exchange = getattr(ccxt.pro, NAMES.get(venue, venue))({"newUpdates": True})
+    exchange = getattr(ccxt.pro, NAMES.get(venue, venue))({"newUpdates": True, **WANTED.get("login", {})})
     exchange.urls["api"] = redirected(exchange.urls["api"])
+    if venue.startswith("coinbase"):
+        exchange.has["fetchCurrencies"] = False  # the simulator speaks of markets, not of wallets
     if venue in TYPES:
         exchange.options["fetchMarkets"]["types"] = TYPES[venue]
     if venue == "binance-usdm":
