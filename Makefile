@@ -15,10 +15,10 @@ run: $(VENV)/.run  ## shows live, verified books and trades, from the simulator;
 	@$(BIN)/onetape run --sim $(ARGS)
 
 test: $(VENV)/.test  ## every test; of the long seeded ones a sample
-	$(BIN)/pytest $(ARGS)
+	$(BIN)/pytest -n auto --dist loadfile $(ARGS)
 
 test-long: $(VENV)/.test  ## every test, the long seeded ones in full
-	ONETAPE_LONG=1 $(BIN)/pytest $(ARGS)
+	ONETAPE_LONG=1 $(BIN)/pytest -n auto $(ARGS)
 
 test-peers: $(VENV)/.peers  ## other people's clients against the simulator: installs them
 	$(BIN)/pytest tests/peers -rP $(ARGS)

@@ -123,6 +123,9 @@ def _everything(settings: "Settings") -> "Settings":
     preset = PRESETS["seven-feeds"].values["venues"]
     named = settings.model_fields_set & {"pairs", "channels"}
     found = {name: Venue(**{key: it for key, it in preset[name].items() if key not in named}) for name in VENUES}
+    if "pairs" in named:
+        perpetual = {it.endswith("-PERP") for it in settings.pairs}
+        found = {name: it for name, it in found.items() if name in FIVE or (name == "binance-usdm") in perpetual}
     for name in found if "channels" in named else ():  # beyond the five, each as far as it has what is asked for
         has = venues.capabilities(name).channels
         some = tuple(it for it in settings.channels if it in has or (it == "trades" and "agg_trades" in has))

@@ -28,6 +28,8 @@ class Choice(Struct, frozen=True):
     pairs: tuple[str, ...]
     own_pairs: bool
     """They were chosen for this venue alone, so that it has to have them all."""
+    named_pairs: bool
+    """Somebody named them; else they are the defaults, of which a venue takes what it has."""
     channels: tuple[Channel, ...]
     depth: int
     intervals: tuple[str, ...]
@@ -82,15 +84,20 @@ def unknown_pairs(
     """
     everything = [it for instruments in listed.values() for it in instruments]
     missing: list[set[str]] = []  # of the pairs for all, by venue that has to do with them
+    unnamed: list[bool] = []  # of the venues that are to take what they have of the defaults: it has nothing
     for choice in chosen:
         there = {it.pair for it in listed.get(choice.venue, ())}
         lacking = [it for it in choice.pairs if it not in there] if choice.venue in listed else []
         if choice.own_pairs:
             yield from ((choice.venue, unknown_pair(it, [choice.venue], listed[choice.venue])) for it in lacking)
-        else:
+        elif choice.named_pairs:
             missing.append(set(lacking))
+        else:
+            unnamed.append(len(lacking) == len(choice.pairs))
     for pair in sorted(set[str].intersection(*missing)) if missing else ():
         yield "", unknown_pair(pair, list(listed), everything)
+    if unnamed and all(unnamed):
+        yield "", f"nothing is at {' or '.join(listed)} of what is collected by default: name pairs"
 
 
 def unknown_pair(pair: str, names: Iterable[str], instruments: Iterable[Instrument]) -> str:
@@ -142,7 +149,8 @@ def _choice(name: str, settings: Settings, problems: list[str]) -> Choice:
             for it in own.websocket if it not in (*routes, "*")
         ]
     return Choice(
-        spec=spec, pairs=own.pairs or settings.pairs, own_pairs=own.pairs is not None, channels=tuple(channels),
+        spec=spec, pairs=own.pairs or settings.pairs, own_pairs=own.pairs is not None,
+        named_pairs=own.pairs is not None or "pairs" in settings.model_fields_set, channels=tuple(channels),
         depth=own.depth or settings.depth, intervals=intervals,
         websocket={
             route: (own.websocket or {}).get(route) or (own.websocket or {}).get("*") or urls

@@ -125,7 +125,8 @@ def _venue(collector: Collector, name: str) -> VenueStatus:
     lines = [it for it in collector.door.lines.values() if it.setup.venue == name]
     worst = max(lines, key=lambda it: SEVERITY.index(it.state), default=None)
     waiting = collector.reasons.get(name)
-    state = worst.state if worst else Lifecycle.RECONNECTING if waiting else Lifecycle.CONNECTING
+    idle = Lifecycle.STOPPED if name in collector.door.directories else Lifecycle.CONNECTING  # it has none of the pairs
+    state = worst.state if worst else Lifecycle.RECONNECTING if waiting and idle is not Lifecycle.STOPPED else idle
     meter, sessions = collector.meter, collector.door.sessions
     counters = {what: count for (venue, what), count in meter.counters.items() if venue == name}
     for line in lines:
