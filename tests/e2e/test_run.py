@@ -313,6 +313,17 @@ def simulator(tmp_path):
         yield settings_of(it.said)
 
 
+def test_what_it_prints_is_a_settings_file_for_all_feeds(tmp_path):
+    with running("sim", cwd=tmp_path) as simulator:
+        for words in (r"venues\.okx", "rest", "pairs"):
+            simulator.wait_for(words)
+        (tmp_path / "here.toml").write_text(simulator.said)
+        done = onetape("run", "--live", "--config", "here.toml", "--duration", 4, "--json", cwd=tmp_path)
+    assert done.returncode == 0, done
+    venues = json.loads(done.stdout)["status"]["venues"]
+    assert {it["name"]: it["state"] for it in venues} == dict.fromkeys(VENUES, "active")
+
+
 @pytest.mark.parametrize(("websocket", "reason"), [
     ("wss://nobody.invalid/v2", "DNS: cannot resolve nobody.invalid"),
     ("ws://127.0.0.1:1/v2", "cannot connect to 127.0.0.1:1"),

@@ -1,5 +1,6 @@
 """``onetape sim``: the simulated venues as a process of its own."""
 import asyncio
+import json
 import shlex
 import signal
 import time
@@ -124,12 +125,18 @@ async def _sim(
 def _say_where(names: Sequence[str], server: "Server") -> None:
     """As settings that can be copied into a file."""
     from onetape import venues
+    from onetape.presets import PRESETS
     from onetape.service.run import path_of
 
     for name in names:
-        (url, *_), *_ = venues.spec(name).endpoints["production"].websocket.values()
-        print(f'[venues.{name}]\nwebsocket = "{server.websocket_url(name)}{path_of(url)}"')
-        print(f'rest = "{server.rest_url(name)}"\n', flush=True)
+        routes = venues.spec(name).endpoints["production"].websocket.items()
+        urls = {route: f'"{server.websocket_url(name)}{path_of(url)}"' for route, (url, *_) in routes}
+        routed = "{ " + ", ".join(f"{route} = {url}" for route, url in urls.items()) + " }"
+        print(f"[venues.{name}]\nwebsocket = {urls.get('', routed)}\nrest = \"{server.rest_url(name)}\"")
+        for key, value in PRESETS["seven-feeds"].values["venues"][name].items():
+            if key != "enabled":  # what it has, where that is not what all have
+                print(f"{key} = {json.dumps(value)}")
+        print(flush=True)
 
 
 def plan_of(text: str | None, venues: Sequence[str], duration: float) -> "FaultPlan":
