@@ -1,13 +1,28 @@
 """What a venue lists changes while OneTape runs: a pair goes, comes, is called otherwise; and lists that are none."""
 from decimal import Decimal
+from hashlib import sha256
 
 import pytest
 from msgspec import structs
 
-from onetape.model import Change, Channel, FeedError, FeedStatus, InstrumentChanged, Trade, TrustState
+from onetape.feed.inputs import Closed, Frame
+from onetape.feed.recording import VERSION, Header, RecordingWriter, open_recording
+from onetape.feed.replay import Replay
+from onetape.model import (
+    Change,
+    Channel,
+    Event,
+    FeedError,
+    FeedStatus,
+    InstrumentChanged,
+    Trade,
+    TrustState,
+    encode,
+)
 from onetape.sim.faults import Fault, FaultKind, FaultPlan
 from onetape.sim.listings import LISTINGS
 from onetape.sim.simulator import Simulator
+from onetape.sim.venues import VENUES
 from tests.simulation.lab import START, Lab
 from tests.simulation.test_faults import PAIRS, SYMBOLS
 
@@ -117,6 +132,43 @@ def test_a_list_that_is_none_changes_nothing(venue, fault):
     assert lab.healthy
     assert lab.counters["lists not read"] + lab.counters["lists not believed"] == (0 if fault.code else 1)
     finished(lab)
+
+
+def test_the_last_pair_of_a_line_goes_and_what_was_on_its_way_harms_nobody():
+    lab = Lab(FaultPlan(faults=(unlisted("bybit", "linear:BTCUSDT", AT),)), venue="bybit", settings=settings("bybit"))
+    lab.start()
+    lab.play(AT + 1)
+    lab.refresh()
+    lab.play(AT + 2)
+    assert set(lab.door.lines) == {"bybit/spot"}
+    lab.enter(Frame, "bybit/linear#1", data=b"{}")
+    lab.enter(Closed, "bybit/linear#1", reason="late")
+    assert lab.door.late == 2
+    lab.play(AT + 10)
+    assert lab.healthy
+    finished(lab)
+
+
+def test_a_recording_of_a_run_whose_lines_changed_replays_to_the_same_events(tmp_path):
+    plan = FaultPlan(faults=(unlisted("bybit", "linear:BTCUSDT", AT), unlisted("kraken", "ETH/USDT", 0, AT)))
+    with RecordingWriter(tmp_path / "r", Header(VERSION, seed=1), part_bytes=1 << 30) as writer:
+        lab = Lab(plan, classes={it: VENUES[it] for it in ("bybit", "kraken")}, settings=settings("bybit"),
+                  record=writer.add)
+        lab.heard = writer.happened
+        lab.start()
+        lab.play(AT + 1)
+        lab.refresh()
+        lab.play(AT + 10)
+        lab.enter(Frame, "bybit/linear#1", data=b"{}")
+        lab.play(AT + 20)
+        lab.stop()
+    assert {it[0] for it in changes(lab)} == {Change.DELISTED, Change.LISTED}
+    recording, digest = open_recording(tmp_path / "r"), sha256()
+    for step in Replay(recording, None):
+        for _, it in step.outcomes:
+            if isinstance(it, Event):
+                digest.update(encode(it) + b"\n")
+    assert recording.hash == digest.hexdigest()
 
 
 def test_a_simulator_of_other_listings():

@@ -48,6 +48,7 @@ class Door:
         self._paces: dict[str, Pace] = {}  # by venue: its lines share what it allows of connection attempts
         self._seed = seed
         self.credentials = credentials or {}
+        self._let_go: set[str] = set()  # names of lines
         self._refused: dict[str, str] = {}  # by venue, why it does not accept them
         self._numbers = count(1)
         self._time = 0
@@ -119,6 +120,10 @@ class Door:
     def line_of(self, connection: str) -> Line | None:
         return self.lines.get(connection.partition("#")[0])
 
+    def let_go(self, connection: str) -> bool:
+        """Of a line that nobody wants any more."""
+        return connection.partition("#")[0] in self._let_go
+
     def _start(self, it: Started) -> list[Outcome]:
         """A venue begins."""
         venue = venues.VENUES[it.connection]
@@ -138,6 +143,7 @@ class Door:
         out: list[Outcome] = []
         for name in [name for name, line in self.lines.items() if line.setup.venue == venue and name not in lines]:
             out += self.lines.pop(name).stop(now)
+            self._let_go.add(name)
         for name, setup in lines.items():
             line = self.lines.get(name)
             out += self._start_line(name, setup, now) if line is None else line.change(setup, now)
@@ -166,6 +172,9 @@ class Door:
 
     def _to_connection(self, it: Input) -> list[Outcome]:
         line = self.line_of(it.connection)
+        if line is None and self.let_go(it.connection):  # the rest of it was on its way
+            self.late += 1
+            return []
         if line is None:
             return self._to_session(self.sessions[it.connection], it)
         if isinstance(it, Opened):

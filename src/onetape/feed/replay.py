@@ -147,7 +147,7 @@ class Replay:
             if isinstance(it, Started) and chosen:
                 self._pairs.update({one.id: one.pair for one in it.instruments})
             return chosen
-        if self.door.line_of(it.connection) is not None:
+        if self.door.line_of(it.connection) is not None or self.door.let_go(it.connection):
             return True
         if self._venue is None:
             raise KeyError(it.connection)
