@@ -7,8 +7,10 @@ from rich.text import Text
 
 from onetape.clock import SECOND
 from onetape.cli.output import WIDE
-from onetape.service.status import Status, VenueStatus, match_of
+from onetape.service.status import BookStatus, Status, VenueStatus, match_of
 from onetape.storage.schema import TABLES
+
+MIN_BOOKS = 3  # rows, however low the terminal is
 
 COLOURS = {
     "active": "green", "live": "green", "syncing": "yellow", "subscribing": "yellow", "connected": "yellow",
@@ -39,13 +41,26 @@ class Rates:
         self._frames, self._at = frames, status.at
 
 
-def board(status: Status, rates: Rates, width: int) -> Group:
-    parts: list[RenderableType] = [_venues(status, rates, width)]
-    parts += [Text(it, "yellow") for it in reasons(status)]
-    parts.append(Text(""))
-    if any(it.books for it in status.venues):
-        parts += [_books(status, width), Text("")]
+def board(status: Status, rates: Rates, width: int, height: int) -> Group:
+    """What does not fit into the height is counted: of the books, those that are not live go first."""
+    why = [Text(it, "yellow") for it in reasons(status)]
+    parts: list[RenderableType] = [_venues(status, rates, width), *why, Text("")]
+    books = [(venue.name, it) for venue in status.venues for it in venue.books]
+    if books:
+        last = -(-len(summary(status)) // max(width, 1))
+        above = len(status.venues) + 3 + sum(-(-len(it) // max(width, 1)) for it in why)
+        room = max(height - above - last - 2, MIN_BOOKS)
+        shown = books if len(books) <= room else sorted(books, key=lambda it: it[1].state == "live")[:room - 1]
+        parts += [_books(shown, width), *_further(books, shown), Text("")]
     return Group(*parts, Text(summary(status), "dim"))
+
+
+def _further(books: list[tuple[str, BookStatus]], shown: list[tuple[str, BookStatus]]) -> list[Text]:
+    """The books for which there is no room."""
+    if len(shown) == len(books):
+        return []
+    states = Counter(str(it.state) for _, it in books) - Counter(str(it.state) for _, it in shown)
+    return [Text(f"and {_counted(states)}: onetape top shows them all", "dim")]
 
 
 def summary(status: Status) -> str:
@@ -116,16 +131,15 @@ def latency(it: VenueStatus) -> tuple[float | None, float | None]:
     return (None, None) if flow is None else (flow.p50_ms, flow.p99_ms)
 
 
-def _books(status: Status, width: int) -> Table:
+def _books(books: list[tuple[str, BookStatus]], width: int) -> Table:
     wide = width >= WIDE
     columns = ("venue", "pair", "book", *(("verified by",) if wide else ()), "bid", "ask", "last")
     table = _table(*columns, right=("bid", "ask", "last"))
-    for venue in status.venues:
-        for it in venue.books:
-            table.add_row(
-                venue.name, it.pair, Text(it.state, COLOURS[it.state]), *((it.verification,) if wide else ()),
-                it.bid or "-", it.ask or "-", Text(it.last or "-", SIDES.get(it.side, "")),
-            )
+    for venue, it in books:
+        table.add_row(
+            venue, it.pair, Text(it.state, COLOURS[it.state]), *((it.verification,) if wide else ()),
+            it.bid or "-", it.ask or "-", Text(it.last or "-", SIDES.get(it.side, "")),
+        )
     return table
 
 

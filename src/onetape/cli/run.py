@@ -256,7 +256,7 @@ def _view(console: "Console | None", stack: ExitStack) -> "View":
 
     def show(status: "Status") -> None:
         rates.add(status)
-        live.update(board(status, rates, console.width), refresh=True)
+        live.update(board(status, rates, console.width, console.height), refresh=True)
 
     return show
 
