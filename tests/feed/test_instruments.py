@@ -42,6 +42,11 @@ def page(*rows):
     return msgspec.json.encode(rows)
 
 
+def lasting(it, *pages, at=1):
+    """The same list twice, since what is missing once may only have been unreadable; what both told."""
+    return [*it.receive(pages, at), *it.receive(pages, at)]
+
+
 def told(changes):
     return [(it.change, it.instrument.id.symbol) for it in changes]
 
@@ -60,10 +65,11 @@ def test_the_same_list_is_no_news():
 
 def test_a_listing_and_a_delisting():
     it = directory("A", "B", "C")
-    changes = it.receive([page("A", "C", "D")], 1)
-    assert told(changes) == [(Change.DELISTED, "B"), (Change.LISTED, "D")]
-    assert changes[0].instrument.tradable is False
-    assert changes[0].instrument.pair == "B-USD"  # whoever held it knows what is meant
+    first, then = it.receive([page("A", "C", "D")], 1), it.receive([page("A", "C", "D")], 1)
+    assert told(first) == [(Change.LISTED, "D")]
+    assert told(then) == [(Change.DELISTED, "B")]
+    assert then[0].instrument.tradable is False
+    assert then[0].instrument.pair == "B-USD"  # whoever held it knows what is meant
     assert set(it.instruments) == {InstrumentId("kraken", name) for name in "ACD"}
     assert it.receive([page("A", "C", "D")], 2) == []
 
@@ -86,8 +92,25 @@ def test_the_same_pair_by_another_symbol():
 
 def test_back_again():
     it = directory("A", "B", "C")
-    assert told(it.receive([page("A", "B")], 1)) == [(Change.DELISTED, "C")]
+    assert told(lasting(it, page("A", "B"))) == [(Change.DELISTED, "C")]
     assert told(it.receive([page("A", "B", "C")], 2)) == [(Change.LISTED, "C")]
+
+
+def test_what_is_missing_once_was_never_gone():
+    it = directory("A", "B", "C")
+    assert it.receive([page("A", "B")], 1) == []
+    assert it.missing == {InstrumentId("kraken", "C")}
+    assert it.receive([page("A", "B", "C")], 2) == []
+    assert it.missing == frozenset()
+    assert told(lasting(it, page("A", "B"))) == [(Change.DELISTED, "C")]
+
+
+def test_no_kind_goes_as_a_whole():
+    """As when one of a venue's two lists is empty for once."""
+    it = directory("A", "B", "C", "D")
+    it.receive([page("A", "B", "C", "D", {"name": "P", "kind": "perpetual"})], 1)
+    assert it.receive([page("A", "B", "C", "D")], 2) is None
+    assert InstrumentId("kraken", "P") in it.instruments
 
 
 def test_what_is_not_offered_is_not_told():
@@ -115,7 +138,7 @@ def test_a_list_that_cannot_be_meant_changes_nothing(pages):
 
 
 def test_half_a_market_may_go():
-    assert told(directory("A", "B", "C", "D").receive([page("A", "B")], 1)) == [
+    assert told(lasting(directory("A", "B", "C", "D"), page("A", "B"))) == [
         (Change.DELISTED, "C"), (Change.DELISTED, "D")]
 
 

@@ -1,8 +1,8 @@
 """What is known of the trades between two connections when their ids tell nothing."""
 from decimal import Decimal
 
-from onetape.clock import MILLISECOND, SECOND
-from onetape.feed.overlap import MARGIN_NS, Overlap
+from onetape.clock import SECOND
+from onetape.feed.overlap import HABIT, LEAST_SILENCE_NS, MARGIN_NS, Overlap
 from onetape.model import Channel, Side, Trade
 
 
@@ -14,50 +14,77 @@ def trade(id, seconds, symbol="BTCUSDT"):
     )
 
 
-def heard(seconds, *trades, since=None):
+def heard(*trades, at=0.0, since=None):
+    """A connection that brought these, was confirmed at ``since`` by the venue's time, and came up to ``at``."""
     it = Overlap()
-    it.heard_at = round(seconds * SECOND)
-    for one in trades:
-        it.trade(one)
     if since is not None:
-        it.acked(["BTCUSDT"], round(since * SECOND))
+        it.acked(["BTCUSDT"])
+        it.event(round(since * SECOND), round(since * SECOND))
+    for one in trades:
+        it.event(one.exchange_time, one.received_time)
+        it.trade(one)
+    it.event(round(at * SECOND), round(at * SECOND))
     return it
 
 
-def test_an_older_connection_that_was_heard_long_enough_leaves_no_hole():
-    old = heard(10.5, trade("a", 9))
-    new = heard(11, trade("c", 10.4), since=10)
+def test_an_older_connection_that_went_on_long_enough_leaves_no_hole():
+    old = heard(trade("a", 9), at=10.5)
+    new = heard(trade("c", 10.4), since=10)
     assert new.proven(old, "BTCUSDT")
     assert new.hole(old, "BTCUSDT") is None
 
 
-def test_one_that_fell_silent_before_leaves_a_hole_between_its_last_trade_and_the_first_new_one():
-    old, first = heard(9.5, trade("a", 9), trade("b", 9.4)), trade("c", 10.4)
-    new = heard(11, first, trade("d", 10.9), since=10)
+def test_one_that_ended_before_leaves_a_hole_between_its_last_trade_and_the_first_new_one():
+    old, first = heard(trade("a", 9), trade("b", 9.4), at=9.5), trade("c", 10.4)
+    new = heard(first, trade("d", 10.9), since=10)
     assert not new.proven(old, "BTCUSDT")
     assert new.hole(old, "BTCUSDT") == (trade("b", 9.4), first)
 
 
+def test_one_that_lags_proves_nothing_though_it_is_heard():
+    """What it brings now, the venue sent before the new one was subscribed."""
+    old = heard(trade("a", 8))
+    for late in range(80, 100):
+        old.event(late * SECOND // 10, 12 * SECOND + late)
+    assert not heard(trade("c", 10.4), since=10).proven(old, "BTCUSDT")
+
+
 def test_the_margin_counts_from_the_confirmation():
-    new = heard(11, trade("c", 10.4), since=10)
-    limit = 10 * SECOND + MARGIN_NS
-    for heard_at, proven in ((limit - MILLISECOND, False), (limit, True)):
-        old = heard(0, trade("a", 9))
-        old.heard_at = heard_at
-        assert new.proven(old, "BTCUSDT") is proven
+    new = heard(trade("c", 10.4), since=10)
+    limit = 10 + MARGIN_NS / SECOND
+    for at, proven in ((limit - 0.001, False), (limit, True)):
+        assert new.proven(heard(trade("a", 9), at=at), "BTCUSDT") is proven
 
 
 def test_without_a_confirmation_nothing_is_proven():
-    assert not heard(11, trade("c", 10.4)).proven(heard(60, trade("a", 9)), "BTCUSDT")
+    assert not heard(trade("c", 10.4)).proven(heard(trade("a", 9), at=60), "BTCUSDT")
 
 
 def test_a_trade_that_both_had_is_no_hole():
     """The older one brought what came after the first trade here."""
-    assert heard(11, trade("b", 9.4), since=10).hole(heard(9.5, trade("a", 9), trade("c", 9.45)), "BTCUSDT") is None
+    assert heard(trade("b", 9.4), since=10).hole(heard(trade("a", 9), trade("c", 9.45)), "BTCUSDT") is None
 
 
 def test_where_one_of_them_never_had_a_trade_there_is_no_hole_to_name():
-    assert heard(11, since=10).hole(heard(9, trade("a", 9)), "BTCUSDT") is None
-    assert heard(11, trade("b", 10), since=10).hole(heard(9), "BTCUSDT") is None
-    assert not heard(11, since=10).begun("BTCUSDT")
-    assert heard(11, trade("b", 10)).begun("BTCUSDT")
+    assert heard(since=10).hole(heard(trade("a", 9)), "BTCUSDT") is None
+    assert heard(trade("b", 10), since=10).hole(heard(), "BTCUSDT") is None
+    assert not heard(since=10).begun("BTCUSDT")
+    assert heard(trade("b", 10)).begun("BTCUSDT")
+
+
+def test_a_silence_unlike_any_before_is_told_once():
+    it = Overlap()
+    for number in range(HABIT + 1):
+        assert it.event(number, number * SECOND // 10) == 0
+    last = HABIT * SECOND // 10
+    assert it.event(99, last + LEAST_SILENCE_NS - 1) == 0
+    assert it.event(99, last + 30 * SECOND) == 29 * SECOND + 1
+    assert it.event(99, last + 31 * SECOND) == 0
+
+
+def test_a_quiet_connection_is_used_to_silences():
+    it = Overlap()
+    for number in range(HABIT + 1):
+        it.event(number, number * 10 * SECOND)
+    assert it.event(99, HABIT * 10 * SECOND + 40 * SECOND) == 0
+    assert it.event(99, HABIT * 10 * SECOND + 40 * SECOND + 200 * SECOND) == 200 * SECOND

@@ -218,6 +218,8 @@ class Lab:
                     self._send(name, frame)
                 case Fetch():
                     self._fetch(name, it)
+                case Connect() if self.door.let_go(name):
+                    pass
                 case Connect():
                     venue = self.door.line_of(name).setup.venue
                     self.attempts[venue].append(self.now)
@@ -396,8 +398,8 @@ class Lab:
         if setups is None:
             self.setups[choice.venue] = setups = lines(choice, instruments)
             self.enter(Started, choice.venue, lines=setups, instruments=instruments)
-        elif self.door.directories[choice.venue].believes(instruments):
-            self.setups[choice.venue] = changed = lines(choice, instruments, setups)
+        elif (directory := self.door.directories[choice.venue]).believes(instruments):
+            self.setups[choice.venue] = changed = lines(choice, directory.after(instruments).values(), setups)
             self.enter(Listed, choice.venue, pages=pages, lines=None if changed == setups else changed)
         else:
             self.counters["lists not believed"] += 1

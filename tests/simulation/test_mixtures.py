@@ -13,7 +13,7 @@ from tests.simulation.lab import Lab
 from tests.simulation.test_faults import HEALED_WITHIN, SYMBOLS
 
 SEEDS = range(200) if os.environ.get("ONETAPE_LONG") else range(0, 200, 20)
-SETTINGS = {"pairs": ["BTC-USDT", "BTC-USD", "BTC-USDT-PERP"]}
+SETTINGS = {"pairs": ["BTC-USDT", "BTC-USD", "BTC-USDT-PERP"], "timings": {"audit": 5.0}}
 PLAYED = 40.0  # seconds in which the faults fall
 
 
@@ -36,6 +36,9 @@ def test_a_mixture(seed):
     lab = Lab(plan, classes={name: VENUES[name] for name in venues}, settings=SETTINGS, pace=0.6, seed=seed,
               promised=True)
     lab.start()
+    for moment in range(0, int(plan.ends() + HEALED_WITHIN), 7):
+        lab.play(moment)
+        lab.refresh()
     lab.play(plan.ends() + HEALED_WITHIN)
     said = [(it.kind, it.venue, it.at, it.lasts, it.channel) for it in plan.faults]
     assert lab.healthy, (lab.states, {key: (it.state, it.reason) for key, it in lab.books().items()}, said)

@@ -79,11 +79,13 @@ class Audit:
             theirs.apply(it.bids, it.asks)
         return _match(book, theirs, self._levels)
 
-    def by_time(self, snapshot: BookSnapshot) -> Match:
+    def by_time(self, snapshot: BookSnapshot) -> Match | None:
         """Of all moments the best. A snapshot may be from between two changes of the book: both count for it.
 
-        Raises BadLevels.
+        None: it says itself that it is from before all that is remembered. Raises BadLevels.
         """
+        if snapshot.exchange_time < self._begin.exchange_time:
+            return None
         theirs = _top(snapshot.bids, self._levels, bids=True), _top(snapshot.asks, self._levels, bids=False)
         unit = _unit(snapshot)
         ours = _made_of(self._begin, ROOM * self._levels)

@@ -13,6 +13,7 @@ from onetape.model import BookDelta, BookSnapshot, TrustState
 LEVELS = 50
 """A side that are compared, or as many as the book shows."""
 BEFORE_NS = 3 * SECOND  # from remembering to asking: venues give answers that are a second or two old
+TIMES = 2  # that the same levels have to differ, where a snapshot says its time; once more where it does not
 AGAIN_NS = 5 * SECOND  # what differs where nothing is numbered is looked at again so much later
 CATCH_UP_NS = 5 * SECOND  # for so long a snapshot may be ahead of the stream
 
@@ -49,7 +50,9 @@ class Auditor:
         self._phase = Phase.RESTING
         self._due = now + every_ns
         self._last = ""  # the symbol that was audited last
-        self._odd: tuple[str, frozenset[Odd]] = "", frozenset()  # what differed the last time
+        self._odd: dict[str, tuple[frozenset[Odd], int]] = {}  # by symbol: what differed, and how often in a row
+        self._out_of_turn = False
+        self._again = ""  # the symbol to look at once more, out of turn
         self._audit: Audit
         self._snapshot: BookSnapshot
         self._numbered = False
@@ -91,6 +94,7 @@ class Auditor:
         """Raises BadLevels."""
         if self._phase is not Phase.ASKED:
             return None
+        snapshot.bids.read(), snapshot.asks.read()  # it may have to wait, and then nobody expects it to be unreadable
         self._numbered = snapshot.verification == "sequence" and self._rules.snapshots is not Snapshots.IN_BAND
         self._snapshot = snapshot
         return self.judge(book, now)
@@ -125,37 +129,44 @@ class Auditor:
         self._give_up(now)
 
     def _begin(self, books: Mapping[str, BookSync], now: int) -> None:
-        """The next one in order, round and round; the same once more where something differed."""
+        """The next one in order, round and round; out of turn once where something differed."""
         live = sorted(symbol for symbol, it in books.items() if it.state is TrustState.LIVE)
         self._due = now + self._every_ns
         if not live:
             return
-        again = self._odd[0] if self._odd[0] in live else ""
-        self.symbol = again or next((it for it in live if it > self._last), live[0])
+        following = next((it for it in live if it > self._last), live[0])
+        self._out_of_turn = self._again in live
+        self.symbol, self._again = self._again if self._out_of_turn else following, ""
         book = books[self.symbol]
         levels = min(book.book.window.depth or LEVELS, LEVELS)
         self._audit = Audit(book.view(now, 4 * levels), levels)
         self._phase, self._due = Phase.FOLLOWING, now + BEFORE_NS
 
     def _conclude(self, found: Match | None, now: int) -> Verdict | None:
+        """Where no number tells the moment, only what differs several times is surely wrong."""
         symbol, exact = self.symbol, self._numbered
         if found is None:
             self._give_up(now)
             return None
-        # Where no number tells the moment, only what differs twice is surely wrong.
-        before = self._odd[1] if self._odd[0] == symbol else frozenset()
-        wrong = found.worst < 1.0 and (exact or bool(before & found.odd))
+        before, times = self._odd.pop(symbol, (frozenset(), 0))
+        lasting = before & found.odd if before else found.odd
+        times = times + 1 if lasting else 1
+        timed = self._snapshot.exchange_time != self._snapshot.received_time
+        wrong = found.worst < 1.0 and (exact or times >= (TIMES if timed else TIMES + 1))
+        turn = self._out_of_turn
         self._rest(now)
-        self._odd = (symbol, found.odd) if found.worst < 1.0 and not wrong else ("", frozenset())
-        if self._odd[0]:
-            self._due = min(self._due, now + AGAIN_NS)
+        if found.worst < 1.0 and not wrong:
+            self._odd[symbol] = lasting or found.odd, times
+            if not turn or times > 1:
+                self._again, self._due = symbol, min(self._due, now + AGAIN_NS)
         return Verdict(symbol, found, exact, wrong)
 
     def _give_up(self, now: int) -> None:
         self.vain += 1
         self._rest(now)
-        self._odd = "", frozenset()
 
     def _rest(self, now: int) -> None:
-        self._last, self.symbol, self._phase = self.symbol or self._last, "", Phase.RESTING
+        if not self._out_of_turn:
+            self._last = self.symbol or self._last
+        self.symbol, self._phase, self._out_of_turn = "", Phase.RESTING, False
         self._due = now + self._every_ns

@@ -112,6 +112,8 @@ class Network:
                         task = self._start(self._fetch(name, it))
                         link.fetches.add(task)
                         task.add_done_callback(link.fetches.discard)
+                case Connect() if self.door.let_go(name):
+                    pass  # nobody wants its line any more
                 case Connect():
                     spec = self._access(name).spec
                     link = self._links[name] = _Link(spec.limits, self.door.credentials.get(spec.name))

@@ -80,6 +80,7 @@ class Liveness:
         self.pulses[subscription] = _Pulse(now, most_ns)
         if subscription.channel is Channel.BOOK:
             self.books[subscription.symbol] = subscription
+            self.pulses[subscription].traded = self._traded_elsewhere(subscription.symbol)
 
     def forget(self, subscription: Subscription) -> None:
         self.pulses.pop(subscription, None)

@@ -75,6 +75,8 @@ class _List(Struct, omit_defaults=True):
 
     pages: tuple[str, ...]
     lines: dict[str, Setup] | None = None
+    encoded: bool = False
+    """The pages are in base64: not all of them are UTF-8."""
 
 
 class _End(Struct, omit_defaults=True):
@@ -285,13 +287,19 @@ def _to_line(it: Input) -> _Line:
         case Started():
             line.k, line.d = "start", _encode(_Start(it.lines, it.instruments)).decode()
         case Listed():
-            pages = tuple(page.decode("utf-8", "replace") for page in it.pages)
-            line.k, line.d = "list", _encode(_List(pages, it.lines)).decode()
+            line.k, line.d = "list", _encode(_list_of(it)).decode()
         case Unlisted():
             line.k, line.d = "unlisted", it.reason
         case Stopped():
             line.k = "stop"
     return line
+
+
+def _list_of(it: Listed) -> _List:
+    try:
+        return _List(tuple(page.decode() for page in it.pages), it.lines)
+    except UnicodeDecodeError:
+        return _List(tuple(base64.b64encode(page).decode() for page in it.pages), it.lines, encoded=True)
 
 
 def _put(line: _Line, data: bytes) -> None:
@@ -329,7 +337,8 @@ def _from_line(line: _Line) -> Input:
             )
         case "list":
             listed = _decode_list(line.d)
-            pages = tuple(page.encode() for page in listed.pages)
+            decode = base64.b64decode if listed.encoded else str.encode
+            pages = tuple(decode(page) for page in listed.pages)
             return Listed(number=line.n, time=line.t, connection=line.c, pages=pages, lines=listed.lines)
         case "unlisted":
             return Unlisted(number=line.n, time=line.t, connection=line.c, reason=line.d)

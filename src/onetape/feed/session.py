@@ -110,7 +110,8 @@ class Session:
         self._liveness = Liveness(timings.silence_ns, timings.heartbeat_ns, now, self._beside)
         # By symbol and channel, of candles by symbol and interval: there may be several.
         self._channels = {(it.symbol, it.interval or it.channel): it for it in wanted or ()}
-        self._fetches: dict[int, tuple[Request, int]] = {}  # what is under way, and the book's epoch when it was sent
+        # What is under way, the book's epoch when it was sent, and whether it is only to compare with.
+        self._fetches: dict[int, tuple[Request, int, bool]] = {}
         self._fetched = 0
         self._pings = 0
         self._ping_at = now + timings.ping_every_ns
@@ -119,7 +120,7 @@ class Session:
         self._requests, self._requests_since = 0, now  # of the budget per hour
         self._strangers: set[str] = set()
         self._left_behind: set[str] = set()  # symbols that were wanted once: the rest of them may be on its way
-        self._listed: set[str] = set()  # symbols that the venue's list calls tradable
+        self._listed: dict[str, Instrument] = {}  # by symbol, as the venue's list has it
         self._given_up: dict[Subscription, tuple[int, int]] = {}  # when to ask again, and how often that was in vain
         self._vain = self._unheard = 0  # frames since the last event that could not be read, or are not known
         self._dropped: dict[Subscription, str] = {}  # and why
@@ -132,7 +133,6 @@ class Session:
         self.round_trip_ns: int | None = None
         """From ping to pong, the last one."""
         self._auditor = Auditor(venue.spec.book, timings.audit_ns, now)
-        self._audit_fetch = 0
         self._wake_at: int | None = None
         self._scheduled = False
 
@@ -264,10 +264,7 @@ class Session:
     def learn(self, it: Instrument, now: int) -> list[Event | Command]:
         """An instrument of this venue, as its list says now."""
         out: list[Event | Command] = []
-        if it.tradable:
-            self._listed.add(it.id.symbol)
-        else:
-            self._listed.discard(it.id.symbol)
+        self._listed[it.id.symbol] = it
         self._instrument(it, now, out)
         self._reschedule()
         return out
@@ -281,8 +278,6 @@ class Session:
         self.frames += 1
         self._refused_frame = None
         self._liveness.frame(now)
-        if self.overlap is not None:
-            self.overlap.heard_at = now
         out: list[Event | Command] = []
         if self._vain > MAX_VAIN or self._unheard > MAX_UNKNOWN:
             what = "could not be read" if self._vain > MAX_VAIN else "are of no known kind"
@@ -309,8 +304,8 @@ class Session:
         if id not in self._fetches:
             self.counters["answers nobody waits for"] += 1
             return out
-        request, epoch = self._fetches.pop(id)
-        if id == self._audit_fetch:
+        request, epoch, audit = self._fetches.pop(id)
+        if audit:
             self._take_audit(request, status, body, headers or {}, now, out)
             return out
         feed = self._feed_of(request.symbol, now)
@@ -341,19 +336,19 @@ class Session:
     def rest_failed(self, id: int, reason: str, now: int) -> list[Event | Command]:
         """Fetch ``id`` brought no answer at all."""
         out: list[Event | Command] = []
-        request, _ = self._fetches.pop(id, (None, 0))
-        if id == self._audit_fetch:
+        request, _, audit = self._fetches.pop(id, (None, 0, False))
+        if audit:
             self._auditor.failed(now)
         elif request is not None and (feed := self._feeds.get(request.symbol)):
             self._unanswered(feed, reason, 0, now, out)
         self._reschedule()
         return out
 
-    def expect(self, request: Request) -> int:
+    def expect(self, request: Request, *, audit: bool = False) -> int:
         """Announces an answer that somebody else asked for; gives the id under which it may be brought."""
         feed = self._feeds.get(request.symbol)
         self._fetched += 1
-        self._fetches[self._fetched] = request, feed.sync.epoch if feed else 0
+        self._fetches[self._fetched] = request, feed.sync.epoch if feed else 0, audit
         return self._fetched
 
     def close(self, reason: str, now: int) -> list[Event | Command]:
@@ -450,8 +445,10 @@ class Session:
             return
         subscription = self._channels.get((it.symbol, interval or channel))
         self._heard(subscription, now)
-        if self.overlap is not None and isinstance(it, Trade):
-            self.overlap.trade(it)
+        if self.overlap is not None:
+            self._hear_beyond_ids(it.exchange_time, now, out)
+            if isinstance(it, Trade):
+                self.overlap.trade(it)
         if subscription in self.awaited:
             self.awaited.remove(subscription)
             out.append(self._status(subscription, TrustState.LIVE, "", now))
@@ -476,6 +473,10 @@ class Session:
             self._quarantine(frame, str(error), it.symbol, Channel.BOOK, now, out)
             return
         self._heard(feed.subscription, now)
+        if self.overlap is not None:
+            self._hear_beyond_ids(it.exchange_time, now, out)
+            if any(isinstance(one, FeedStatus) and one.state is TrustState.STALE for one in outputs):
+                self._doubt(self._tapes(), f"frames were lost: {feed.sync.reason}", now, out)
         if len(outputs) == 1 and outputs[0] is it:
             out.append(it)
             if self._auditor.symbol == it.symbol:
@@ -501,7 +502,7 @@ class Session:
         if not it.removed:
             self._watch.acked(it.subscriptions)
             if self.overlap is not None:
-                self.overlap.acked((one.symbol for one in it.subscriptions if one.channel in TAPES), now)
+                self.overlap.acked(one.symbol for one in it.subscriptions if one.channel in TAPES)
             return
         self._left(it.subscriptions, now, out)
 
@@ -527,6 +528,8 @@ class Session:
         if not it.subscriptions:
             out.append(self._error("", "", it.reason, now))
         for subscription in it.subscriptions:
+            if self._wanted is not None and subscription not in self._wanted:  # it was let go meanwhile
+                continue
             if it.reaction is Reaction.DROP:
                 self._drop(subscription, it.reason, now, out)
             else:
@@ -559,6 +562,9 @@ class Session:
         id = InstrumentId(spec.name, subscription.symbol)
         feed = _Feed(BookSync(id, book, spec.book, self.venue.checksum, now), Resync(spec.book), subscription)
         self._feeds[subscription.symbol] = feed
+        if (listed := self._listed.get(subscription.symbol)) is not None:
+            feed.sync.may_cross = listed.may_cross
+            self._increments[subscription.symbol] = listed.tick_size, listed.lot_size
         return feed
 
     def _relay(self, feed: _Feed, outputs: Iterable[Output], now: int, out: list[Event | Command]) -> Step | None:
@@ -663,6 +669,13 @@ class Session:
         if not again:
             out.append(self._error(symbol, channel or "", reason, now, quarantined=True, frame=frame))
 
+    def _hear_beyond_ids(self, exchange_time: int, now: int, out: list[Event | Command]) -> None:
+        """Where the ids of trades prove nothing, a silence of the connection has to be told before what ends it."""
+        assert self.overlap is not None
+        silence = self.overlap.event(exchange_time, now)
+        if silence:
+            self._doubt(self._tapes(), f"nothing came for {silence / SECOND:.1f} s", now, out)
+
     def _doubt(self, tapes: Iterable[Subscription], reason: str, now: int, out: list[Event | Command]) -> None:
         """What these tapes may have missed, their ids will not tell."""
         for it in tapes:
@@ -686,11 +699,11 @@ class Session:
         due = self._auditor.next_wake()
         if due is None or now < due or self._wanted is None:
             return
-        symbol = self._auditor.wake(self.books, now)
+        waiting = any(audit for _, _, audit in self._fetches.values())  # behind a pause of the venue's, say
+        symbol = self._auditor.wake({} if waiting else self.books, now)
         if symbol is not None:
             request = self.venue.book_request(symbol, self._auditor.depth)
-            self._audit_fetch = self.expect(request)
-            out.append(Fetch(self._audit_fetch, request, audit=True))
+            out.append(Fetch(self.expect(request, audit=True), request, audit=True))
 
     def _take_audit(
         self, request: Request, status: int, body: bytes, headers: Mapping[str, str], now: int,
@@ -739,7 +752,8 @@ class Session:
         if subscription in self._dropped:  # told before, by another frame
             return
         _, vain = self._given_up.get(subscription, (0, 0))
-        if subscription.symbol in self._listed:
+        listed = self._listed.get(subscription.symbol)
+        if listed is not None and listed.tradable:
             self._given_up[subscription] = now + min(REVIVE_NS << min(vain, 10), LONGEST_REVIVE_NS), vain + 1
         self._part(subscription, reason, now, out)
         self._dropped[subscription] = reason

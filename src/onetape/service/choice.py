@@ -63,7 +63,7 @@ def lines(
     choice: Choice, instruments: Iterable[Instrument], before: Mapping[str, Setup] = MappingProxyType({}),
 ) -> dict[str, Setup]:
     """The lines that bring what is chosen, by name, of the pairs that the venue has; ``before``: those that stand."""
-    listed = {it.pair: it for it in instruments if it.pair}
+    listed = {it.pair: it for it in sorted(instruments, key=lambda it: it.tradable) if it.pair}  # of two the tradable
     wanted = [it for pair in choice.pairs if pair in listed for it in _subscriptions(choice, listed[pair])]
     standing = {name: it.wanted for name, it in before.items()}
     planned = plan.replan(venues.VENUES[choice.venue], wanted, standing) if wanted else []

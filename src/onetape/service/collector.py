@@ -28,6 +28,7 @@ from onetape.service.keeper import Keeper
 from onetape.service.meter import Meter
 from onetape.venues.base import UNREADABLE
 
+MAX_PAGES = 100  # of a list of instruments
 DOUBT_NS = 10 * SECOND  # what is in doubt is looked at so much later: by then the venue's own list may say so
 CLOCK_NS = 5 * MINUTE  # between two looks at a venue's clock
 EARLY_NS = MINUTE  # until then a mistake in the settings ends the run
@@ -182,7 +183,6 @@ class Collector:
 
     async def _doubted(self, venue: str, longest_ns: int) -> None:
         """Until the list of instruments is in doubt, but not for longer, and not at once again."""
-        self._doubts[venue].clear()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._doubts[venue].wait(), max(longest_ns, 0) / SECOND)
             await asyncio.sleep(DOUBT_NS / SECOND)
@@ -211,8 +211,13 @@ class Collector:
         pages: list[bytes] = []
         listed: list[Instrument] = []
         requests = venue.instrument_requests()
+        asked: set[str] = set()
         while requests:
-            reply = await self._ask(choice, rest, requests.pop(0))
+            request = requests.pop(0)
+            if request.path in asked or len(asked) >= MAX_PAGES:
+                raise Unanswered(f"{choice.venue}'s list of instruments has no end")
+            asked.add(request.path)
+            reply = await self._ask(choice, rest, request)
             try:
                 instruments, following = venue.parse_instruments(reply.body)
             except UNREADABLE as error:
@@ -234,6 +239,7 @@ class Collector:
     async def _refresh(self, choice: Choice, rest: Rest, setups: dict[str, Setup]) -> dict[str, Setup]:
         """The list once more; gives the lines that follow from it."""
         directory = self.door.directories[choice.venue]
+        self._doubts[choice.venue].clear()
         try:
             pages, listed = await self._ask_instruments(choice, rest)
         except (Unanswered, RestError) as error:
@@ -245,9 +251,11 @@ class Collector:
             reason = f"it has {len(listed)} instruments, and had {len(directory.instruments)}"
             structlog.get_logger().warning("instrument list", venue=choice.venue, reason=reason)
             return setups
-        changed = lines(choice, listed, setups)
+        changed = lines(choice, directory.after(listed).values(), setups)
         self.network.enter(Listed, choice.venue, pages=pages, lines=None if changed == setups else changed)
         self.instruments.update(directory.instruments)
+        if directory.missing:
+            self._doubts[choice.venue].set()
         return changed
 
     async def _measure_clock(self, choice: Choice, rest: Rest) -> None:
