@@ -23,6 +23,7 @@ class Hostile:
 
     def __init__(self, how, true):
         self.how, self.true, self.name = how, true, true.name
+        self.instruments_path, self.book_clock_ns = true.instruments_path, true.book_clock_ns
         self.opened = 0
 
     def connect(self, connection, target, now):
