@@ -178,17 +178,17 @@ def test_a_run_that_does_not_trust_it_says_so_and_keeps_trying(simulator, tmp_pa
 BAD = """
 [[fault]]
 kind = "bad_certificate"
-lasts = 3.0
+lasts = 10.0
 code = 1
 
 [[fault]]
 kind = "bad_certificate"
-at = 14.0
-lasts = 4.0
+at = 24.0
+lasts = 5.0
 
 [[fault]]
 kind = "close"
-at = 14.001
+at = 24.001
 """
 
 
