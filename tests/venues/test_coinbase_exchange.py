@@ -451,12 +451,25 @@ def test_a_candle_ends_within_time(start: object) -> None:
 
 def test_book_body(bodies: dict[str, bytes]) -> None:
     request = CoinbaseExchange().book_request("BTC-USD", 10)
-    assert request == Request(RestKind.BOOK, "/products/BTC-USD/book?level=2", "BTC-USD", depth=0)
+    assert request == Request(RestKind.BOOK, "/products/BTC-USD/book?level=2", "BTC-USD", depth=10)
     assert CoinbaseExchange().parse_book(request, bodies["book"], NOW) == BookSnapshot(
         **at(NOON + 100 * MILLISECOND), symbol="BTC-USD", sequence=134905860200,
-        bids=levels(("60000.00", "0.59"), ("59998", "4")), asks=levels(("60001.00", "0.20")), depth=0,
+        bids=levels(("60000.00", "0.59"), ("59998", "4")), asks=levels(("60001.00", "0.20")), depth=10,
         verification="none",
     )
+
+
+@pytest.mark.parametrize("depth", [0, 1, 2, 3])
+def test_of_a_book_body_only_so_much_is_read(depth: int, bodies: dict[str, bytes]) -> None:
+    """What comes behind may be anything but no JSON: it is scanned, and never made into numbers."""
+    body = bodies["book"].replace(b'"59998"', b'"no price"')
+    request = CoinbaseExchange().book_request("BTC-USD", depth)
+    if depth != 1:
+        with pytest.raises(UNREADABLE):
+            CoinbaseExchange().parse_book(request, body, NOW)
+        return
+    book = CoinbaseExchange().parse_book(request, body, NOW)
+    assert (book.bids, book.asks, book.depth) == (levels(("60000.00", "0.59")), levels(("60001.00", "0.20")), 1)
 
 
 def cursor(after: str | None, before: str | None, since: int | None = None) -> dict[str, list[str]]:
@@ -536,7 +549,7 @@ def test_requests_are_known_again_by_their_url() -> None:
     trades = venue.trades_request("BTC-USD", "1", "5", None)
     assert trades is not None
     for request in (
-        venue.time_request(), *venue.instrument_requests(), venue.book_request("BTC-USD", 10), trades,
+        venue.time_request(), *venue.instrument_requests(), venue.book_request("BTC-USD", 0), trades,
         venue.candles_request("BTC-USD", "6h", NOON, NOON + MINUTE),
     ):
         assert venue.request_of("https://api.exchange.coinbase.com" + request.path) == request

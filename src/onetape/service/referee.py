@@ -137,7 +137,10 @@ class Referee:
         number = venue.number(it.id)
         match = venue.match(it.symbol, number)
         self.verdict.trades += 1
-        self._ids.setdefault(id, set()).add(number)
+        if number in self._ids.setdefault(id, set()):
+            self.verdict.wrong += 1
+            self._say(f"{id}: trade {it.id} came twice")
+        self._ids[id].add(number)
         true = match and (match.price * listing.tick, match.size * listing.lot, match.buy)
         if (it.price, it.size, it.side is Side.BUY) != true:
             self.verdict.wrong += 1

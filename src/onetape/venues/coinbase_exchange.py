@@ -325,15 +325,17 @@ class CoinbaseExchange:
         return readable(_instrument, _decode_products(body)), None
 
     def book_request(self, symbol: str, depth: int) -> Request:
-        return Request(RestKind.BOOK, f"/products/{_quoted(symbol)}/book?level=2", symbol)  # the whole book
+        """The whole book, of which ``parse_book`` reads as much as is wanted."""
+        return Request(RestKind.BOOK, f"/products/{_quoted(symbol)}/book?level=2", symbol, depth=depth)
 
     def parse_book(self, request: Request, body: bytes, received: int) -> BookSnapshot:
         """Numbered by the full feed, not by ours: good for a comparison, not to start from."""
         it = _decode_book(body)
         return BookSnapshot(
             venue=self.spec.name, symbol=request.symbol, exchange_time=moment(it.time, received),
-            received_time=received, available_at=received, sequence=it.sequence, bids=_levels(it.bids),
-            asks=_levels(it.asks), depth=request.depth, verification="none",
+            received_time=received, available_at=received, sequence=it.sequence,
+            bids=_levels(it.bids, request.depth), asks=_levels(it.asks, request.depth), depth=request.depth,
+            verification="none",
         )
 
     def trades_request(self, symbol: str, after: str | None, before: str | None, since: int | None) -> Request | None:
@@ -446,8 +448,8 @@ class _Product(Struct):
 
 
 class _Book(Struct):
-    bids: list[tuple[str, str, int]]  # price, size, number of orders
-    asks: list[tuple[str, str, int]]
+    bids: Raw  # price, size, number of orders; best first
+    asks: Raw
     sequence: Whole
     time: str = ""
 
@@ -459,6 +461,7 @@ _decode_time = json.Decoder(_Time).decode
 _decode_product = json.Decoder(_Product).decode
 _decode_products = json.Decoder(list[Raw]).decode
 _decode_book = json.Decoder(_Book).decode
+_decode_levels = json.Decoder(list[tuple[str, str, int]]).decode
 _decode_trades = json.Decoder(list[MarketTrade]).decode
 _decode_candles = json.Decoder(list[CandleRow]).decode
 
@@ -476,8 +479,16 @@ def _instrument(row: Raw) -> Instrument:
     )
 
 
-def _levels(rows: Sequence[tuple[str, str, int]]) -> Levels:
-    return Levels.of((level_number(price), level_number(size)) for price, size, _ in rows)
+def _levels(rows: Raw, count: int) -> Levels:
+    """The first ``count``, or all for 0: of 50,000 levels nobody wants to read all to compare a few."""
+    text, end = bytes(rows), 0
+    for _ in range(count):
+        end = text.find(b"]", end) + 1
+        if not end or end == len(text):
+            break
+    else:
+        text = text[:end] + b"]" if count else text
+    return Levels.of((level_number(price), level_number(size)) for price, size, _ in _decode_levels(text))
 
 
 def _start(row: CandleRow) -> int:
