@@ -2,7 +2,7 @@
 from decimal import Decimal
 
 from onetape.clock import SECOND
-from onetape.feed.overlap import HABIT, LEAST_SILENCE_NS, MARGIN_NS, Overlap
+from onetape.feed.overlap import HABIT, LEAST_OF_TRADES_NS, LEAST_SILENCE_NS, MARGIN_NS, Overlap
 from onetape.model import Channel, Side, Trade
 
 
@@ -22,7 +22,7 @@ def heard(*trades, at=0.0, since=None):
         it.event(round(since * SECOND), round(since * SECOND))
     for one in trades:
         it.event(one.exchange_time, one.received_time)
-        it.trade(one)
+        it.trade(one, one.received_time)
     it.event(round(at * SECOND), round(at * SECOND))
     return it
 
@@ -88,3 +88,13 @@ def test_a_quiet_connection_is_used_to_silences():
         it.event(number, number * 10 * SECOND)
     assert it.event(99, HABIT * 10 * SECOND + 40 * SECOND) == 0
     assert it.event(99, HABIT * 10 * SECOND + 40 * SECOND + 200 * SECOND) == 200 * SECOND
+
+
+def test_trades_that_keep_silent_unlike_before_while_the_connection_speaks():
+    it = Overlap()
+    for number in range(HABIT + 1):
+        assert it.trade(trade(str(number), number), number * SECOND) == 0
+    last = HABIT * SECOND
+    assert it.trade(trade("late", HABIT + 2.9), last + LEAST_OF_TRADES_NS - 1) == 0
+    assert it.trade(trade("later", HABIT + 30), last + 30 * SECOND) == 27 * SECOND + 1
+    assert it.trade(trade("other", 1, "ETHUSDT"), last + 60 * SECOND) == 0

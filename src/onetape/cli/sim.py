@@ -107,7 +107,7 @@ async def _sim(
         loop.add_signal_handler(it, stop.set)
     if duration is not None:
         loop.call_later(duration, stop.set)
-    simulator = Simulator(seed, names, start=time.time_ns(), plan=plan, pace=pace)
+    simulator = Simulator(seed, names, start=time.time_ns(), plan=plan, pace=pace, clock=time.time_ns)
     with ExitStack() as stack:
         if truth is not None:
             stack.enter_context(TruthLog(truth, simulator))

@@ -13,6 +13,7 @@ from onetape.model import BookDelta, BookSnapshot, TrustState
 LEVELS = 50
 """A side that are compared, or as many as the book shows."""
 BEFORE_NS = 3 * SECOND  # from remembering to asking: venues give answers that are a second or two old
+FIRST_NS = 15 * SECOND  # until the first one
 TIMES = 2  # that the same levels have to differ, where a snapshot says its time; once more where it does not
 AGAIN_NS = 5 * SECOND  # what differs where nothing is numbered is looked at again so much later
 CATCH_UP_NS = 5 * SECOND  # for so long a snapshot may be ahead of the stream
@@ -48,7 +49,7 @@ class Auditor:
         """Audits without a result."""
         self._rules, self._every_ns = rules, every_ns
         self._phase = Phase.RESTING
-        self._due = now + every_ns
+        self._due = now + min(every_ns, FIRST_NS)
         self._last = ""  # the symbol that was audited last
         self._odd: dict[str, tuple[frozenset[Odd], int]] = {}  # by symbol: what differed, and how often in a row
         self._out_of_turn = False

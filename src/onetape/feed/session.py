@@ -447,8 +447,8 @@ class Session:
         self._heard(subscription, now)
         if self.overlap is not None:
             self._hear_beyond_ids(it.exchange_time, now, out)
-            if isinstance(it, Trade):
-                self.overlap.trade(it)
+            if isinstance(it, Trade) and subscription is not None and (silence := self.overlap.trade(it, now)):
+                self._doubt([subscription], f"no trade for {silence / SECOND:.1f} s, unlike before", now, out)
         if subscription in self.awaited:
             self.awaited.remove(subscription)
             out.append(self._status(subscription, TrustState.LIVE, "", now))

@@ -121,7 +121,7 @@ class EventLog:
     def _tell(
         self, write: Callable[..., object], what: str, venue: str, about: str, now: int, **fields: object,
     ) -> None:
-        key = (what, venue, about, str(fields.get("state", "")))
+        key = (what, venue, about, str(fields.get("state") or fields.get("change", "")))
         told, untold = self._told.get(key, (-REPEAT_NS, 0))
         if now - told < REPEAT_NS:
             self._told[key] = told, untold + 1

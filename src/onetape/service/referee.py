@@ -1,5 +1,5 @@
 """Compares what is published with what the simulator knows to be true."""
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from heapq import nlargest, nsmallest
 
@@ -41,6 +41,8 @@ class Verdict(Struct):
     """Trades and books that differ from the truth."""
     unproven: int = 0
     """Where only what is promised is compared: books that differ, and say themselves that nothing verifies them."""
+    silent: list[str] = []
+    """Instruments that brought no trade at all: nothing of theirs could be compared."""
     how: str = ""
     """What of the books was compared, where it was not all that is shown."""
     findings: list[str] = []
@@ -51,6 +53,7 @@ class Verdict(Struct):
             f"compared with the truth: {self.trades:,} trades, {self.missing} missing, {self.untold} of them untold; "
             f"{self.books:,} books{self.how}; {self.wrong} wrong"
             + (f"; {self.unproven} differ that nothing verifies, and say so" if self.unproven else "")
+            + (f"; no trade of {', '.join(self.silent)}" if self.silent else "")
         )
 
 
@@ -114,7 +117,9 @@ class Referee:
             case _:
                 pass
 
-    def finish(self) -> Verdict:
+    def finish(self, wanted: Iterable[InstrumentId] = ()) -> Verdict:
+        """``wanted``: instruments of which something should have come."""
+        self.verdict.silent = sorted(str(id) for id in set(wanted) if id not in self._ids)
         for id, ids in self._ids.items():
             seen = range(min(ids), max(ids) + 1)  # a gap since the run before is no matter of this one
             missing = set(seen) - ids

@@ -1,6 +1,7 @@
 """One run from start to stop: settings in, a store or a recording out, and a view of it meanwhile."""
 import asyncio
 import os
+import time
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
@@ -12,7 +13,7 @@ from msgspec import Struct, structs
 from onetape.clock import SECOND
 from onetape.config import Settings
 from onetape.credentials import Credentials
-from onetape.model import BookDelta, BookSnapshot, Event, InstrumentId
+from onetape.model import TAPES, BookDelta, BookSnapshot, Event, InstrumentId
 from onetape.pipeline import Policy
 from onetape.service import status as statuses
 from onetape.service.choice import Choice, choices
@@ -82,8 +83,16 @@ async def collect(
             asyncio.get_running_loop().call_later(duration, stop.set)
         tasks.append(asyncio.create_task(_ends(partial(_watch, collector, source, store, view), stop)))
         asked: list[statuses.Status] = []
+        wanted: set[InstrumentId] = set()
+
+        def stopping() -> None:
+            asked.append(statuses.status_of(collector, source, store))
+            for line in collector.door.lines.values():
+                tapes = (it for it in line.setup.wanted if it.channel in TAPES)
+                wanted.update(InstrumentId(line.setup.venue, it.symbol) for it in tapes)
+
         try:
-            await collector.run(stop, lambda: asked.append(statuses.status_of(collector, source, store)))
+            await collector.run(stop, stopping)
         finally:
             for task in tasks:
                 task.cancel()
@@ -94,7 +103,8 @@ async def collect(
         last = statuses.status_of(collector, source, store, stopped=True)
         if store is not None:
             statuses.write(last, store)
-        return Outcome(asked[0] if asked else last, last.stored, referee.finish() if referee is not None else None)
+        verdict = referee.finish(wanted) if referee is not None else None
+        return Outcome(asked[0] if asked else last, last.stored, verdict)
 
 
 async def _ends(work: Callable[[], Coroutine[object, object, None]], stop: asyncio.Event) -> None:
@@ -106,8 +116,9 @@ async def _ends(work: Callable[[], Coroutine[object, object, None]], stop: async
 
 
 async def serve(simulated: Simulated, stack: AsyncExitStack) -> Server:
+    structlog.get_logger().info("making the simulated market", venues=len(simulated.venues))
     simulator = Simulator(
-        simulated.seed, simulated.venues, start=simulated.start, plan=simulated.plan,
+        simulated.seed, simulated.venues, start=simulated.start, plan=simulated.plan, clock=time.time_ns,
     )
     for it in simulated.plan.faults:
         planned = {name: value for name, value in structs.asdict(it).items() if value not in ("", 0, 0.0)}

@@ -209,6 +209,7 @@ def _problems(it: Fault) -> list[str]:
         "lasts is negative": it.lasts < 0,
         "share is not between 0 and 1": not 0 <= it.share <= 1,
         "code is negative": it.code < 0,
+        f"code is above {MAX_BYTES} bytes": it.kind in _WITH_BYTES and it.code > MAX_BYTES,
         "seconds is negative": it.seconds < 0 and it.kind is not FaultKind.CLOCK_SKEW,
         "a number is not finite": not all(map(_finite, (it.at, it.lasts, it.share, it.seconds))),
         "a close code is 0 or between 1000 and 4999": it.kind is FaultKind.CLOSE and not _close_code(it.code),
@@ -224,6 +225,8 @@ def _problems(it: Fault) -> list[str]:
 
 
 _CHANNELS = ("trades", "book", "quotes", "ticker", "candles")
+MAX_BYTES = 1 << 28
+_WITH_BYTES = (FaultKind.GIANT, FaultKind.BAD_LIST)
 _OF_A_MOMENT = (FaultKind.CLOSE, FaultKind.NOTICE, FaultKind.HALF_OPEN, FaultKind.GIANT)
 _WITH_SECONDS = (FaultKind.DELAY, FaultKind.SLOW_REST, FaultKind.CLOCK_SKEW)
 _WITH_SYMBOL = (FaultKind.REFUSE_SYMBOL, FaultKind.UNLISTED)

@@ -30,14 +30,16 @@ class Simulator:
     def __init__(
         self, seed: int = 1, venues: Iterable[str] | None = None, *, start: int, plan: FaultPlan | None = None,
         pace: float = 1.0, history_ns: int = 10 * MINUTE, classes: Mapping[str, VenueClass] = VENUES,
-        listings: Mapping[str, Iterable[Listing]] = LISTINGS,
+        listings: Mapping[str, Iterable[Listing]] = LISTINGS, clock: Callable[[], int] | None = None,
     ) -> None:
-        """``venues``: None for all. Raises UsageError: a venue is not simulated."""
+        """``venues``: None for all. Raises UsageError: a venue is not simulated.
+
+        ``clock``: the time to begin at, asked when the market's past is made, which takes a while; else ``start``.
+        """
         names = sorted(classes if venues is None else set(venues))
         unknown = [name for name in names if name not in classes]
         if unknown:
             raise UsageError(f"no simulated venue is called {', '.join(unknown)}; there are {', '.join(classes)}")
-        self.now = start
         shown = {name: SHOWS.get(name, name) for name in names}  # by venue: whose market
         markets = sorted(set(shown.values()))
         self.market = Market(seed, [it for name in markets for it in listings[name]], start, pace, history_ns)
@@ -47,7 +49,9 @@ class Simulator:
         }
         """By venue and symbol."""
         self._showing = {it: [name for name in names if shown[name] == it] for it in markets}
-        self._faults = Faults(plan or FaultPlan(), start)
+        self.now = start if clock is None else max(start, clock())
+        self.market.wake(self.now)
+        self._faults = Faults(plan or FaultPlan(), self.now)
         self._network = Network(self._faults)
         self.venues: Mapping[str, SimVenue] = {
             name: classes[name](
