@@ -116,7 +116,7 @@ async def _ends(work: Callable[[], Coroutine[object, object, None]], stop: async
 
 
 async def serve(simulated: Simulated, stack: AsyncExitStack) -> Server:
-    structlog.get_logger().info("making the simulated market", venues=len(simulated.venues))
+    structlog.get_logger().debug("making the simulated market", venues=len(simulated.venues))
     simulator = Simulator(
         simulated.seed, simulated.venues, start=simulated.start, plan=simulated.plan, clock=time.time_ns,
     )
