@@ -76,7 +76,7 @@ def matrix():
     for row, venue in enumerate(SYMBOLS):
         for column, case in enumerate(CASES):
             yield pytest.param(case, venue, False, id=f"{case}-{venue}")
-            if LONG or (row + column) % 5 == 0:
+            if LONG or (row + column) % 7 == 0:
                 yield pytest.param(case, venue, True, id=f"{case}-{venue}-rotating")
 
 

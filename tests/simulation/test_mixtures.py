@@ -12,7 +12,7 @@ from onetape.sim.venues import VENUES
 from tests.simulation.lab import Lab
 from tests.simulation.test_faults import HEALED_WITHIN, SYMBOLS
 
-SEEDS = range(200) if os.environ.get("ONETAPE_LONG") else range(0, 200, 20)
+SEEDS = range(200) if os.environ.get("ONETAPE_LONG") else range(0, 200, 25)
 SETTINGS = {"pairs": ["BTC-USDT", "BTC-USD", "BTC-USDT-PERP"], "timings": {"audit": 5.0}}
 PLAYED = 40.0  # seconds in which the faults fall
 
