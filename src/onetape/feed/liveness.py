@@ -180,7 +180,6 @@ class Liveness:
 
     def _traded_elsewhere(self, symbol: str) -> int:
         """Trades that came so far on the connections beside."""
-        return sum(
-            pulse.arrivals for it in self._everybody()[1:] for subscription, pulse in it.pulses.items()
-            if subscription.symbol == symbol and subscription.channel in TAPES
-        )
+        tapes = [Subscription(symbol, channel) for channel in TAPES]
+        found = (it.pulses.get(tape) for it in self._everybody()[1:] for tape in tapes)
+        return sum(pulse.arrivals for pulse in found if pulse is not None)
