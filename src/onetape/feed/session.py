@@ -132,7 +132,8 @@ class Session:
         self._pong_by: int | None = None
         self.round_trip_ns: int | None = None
         """From ping to pong, the last one."""
-        self._auditor = Auditor(venue.spec.book, timings.audit_ns, now)
+        # Nothing is asked for where nothing is known to be wanted.
+        self._auditor = Auditor(venue.spec.book, 0 if wanted is None else timings.audit_ns, now)
         self._wake_at: int | None = None
         self._scheduled = False
 
@@ -697,7 +698,7 @@ class Session:
 
     def _begin_audit(self, now: int, out: list[Event | Command]) -> None:
         due = self._auditor.next_wake()
-        if due is None or now < due or self._wanted is None:
+        if due is None or now < due:
             return
         waiting = any(audit for _, _, audit in self._fetches.values())  # behind a pause of the venue's, say
         symbol = self._auditor.wake({} if waiting else self.books, now)
