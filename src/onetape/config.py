@@ -136,6 +136,9 @@ class Venue(_Part):
     websocket: WebsocketUrls | None = None
     """Instead of the venue's own: one address, several to be tried in turn, or such by route; ``*``: of all routes."""
     rest: RestUrls | None = None
+    history: RestUrls | None = None
+    """REST that has the trades of the past, where another host has them (coinbase); else, or if only ``rest`` is given,
+    that is asked."""
     proxy: ProxyUrl | None = None
     local_address: LocalAddress | None = None
     deflate: StrictBool = False
@@ -152,6 +155,14 @@ class Candles(_Part):
     intervals: Intervals = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
     carry_empty: StrictBool = False
     lateness: Seconds = 2.0
+
+
+class Backfill(_Part):
+    """Of trades that are missing."""
+
+    enabled: StrictBool = True
+    max_age: Annotated[float, Field(gt=0, le=86_400 * 3_650, allow_inf_nan=False, strict=True)] = 86_400.0 * 7
+    """Seconds; what is missing for longer is not asked for by itself."""
 
 
 class Keep(_Part):
@@ -181,6 +192,7 @@ class Settings(_Part):
     log: Log = Log()
     candles: Candles = Candles()
     keep: Keep = Keep()
+    backfill: Backfill = Backfill()
     venues: dict[VenueName, Venue] = Field(default_factory=dict)
     """By name; none: the five venues."""
 

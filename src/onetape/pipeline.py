@@ -23,11 +23,13 @@ from onetape.model import (
     FeedError,
     FeedStatus,
     GapClosed,
+    GapFilling,
     GapOpened,
     InstrumentId,
     NeedTrades,
     Quote,
     Skipped,
+    Source,
     Ticker,
     Trade,
     TrustState,
@@ -152,8 +154,8 @@ class Pipeline:
             case FeedStatus():
                 self._status(event)
                 self._keep(event, now)
-            case GapOpened() if (found := self._tapes.get((event.venue, event.symbol, event.channel))) is not None:
-                self._gap(found, event, now)
+            case GapOpened() | GapFilling() | GapClosed():
+                needs = [*needs, *self._told_gap(event, now)]
             case _:
                 self._keep(event, now)
         if self._rows >= self.policy.batch_rows:
@@ -223,6 +225,8 @@ class Pipeline:
         needs: Sequence[NeedTrades] = NOTHING
         if tape is None:
             tape, needs = self._tape(it, now)
+        if tape.broken and not reason and it.source is not Source.BACKFILL:
+            needs = [*needs, *self._mend(tape, it, now)]
         outputs = self._refuse(tape, it, reason, now) if reason else self._take(tape, it, now)
         if not outputs and tape.ledger.next_wake() is None:
             return needs
@@ -231,15 +235,11 @@ class Pipeline:
     def _take(self, tape: _Tape, it: Trade, now: int) -> Sequence[Output]:
         outputs = tape.ledger.receive(it, now)
         if outputs is None:
-            if tape.broken and tape.newest is not None and it.id == tape.newest.id:
-                tape.broken = ""  # what comes now follows what is known
             return ()
         flags = self._sanity.flags(it, tape.pair)
         if flags:
             it = structs.replace(it, flags=flags)
         self._touched[tape] = None
-        if tape.broken:
-            self._mend(tape, it, now)
         self._keep(it, now)
         tape.known_at = max(tape.known_at, now)
         builder = tape.builder
@@ -278,20 +278,38 @@ class Pipeline:
             match it:
                 case NeedTrades():
                     needs.append(it)
-                case GapOpened() | GapClosed():
+                case GapOpened() | GapFilling() | GapClosed():
                     self._gap(tape, it, now)
         self._touched[tape] = None
         self._due = min(self._due, tape.next_wake())
         return needs
 
-    def _gap(self, tape: _Tape, it: GapOpened | GapClosed, now: int) -> None:
+    def _told_gap(self, it: GapOpened | GapFilling | GapClosed, now: int) -> Sequence[NeedTrades]:
+        """By the feed: the ledger knows better, but it cannot know where ids prove nothing, nor what REST answers."""
+        tape = self._tapes.get((it.venue, it.symbol, it.channel))
+        if tape is None:
+            if isinstance(it, GapOpened):
+                self._keep(it, now)
+            return NOTHING
+        match it:
+            case GapOpened():
+                return self._follow(tape, tape.ledger.open(it, now), now)
+            case GapFilling():
+                return self._follow(tape, tape.ledger.filling(it), now)
+            case GapClosed():
+                return self._follow(tape, tape.ledger.close(it, now), now)
+
+    def _gap(self, tape: _Tape, it: GapOpened | GapFilling | GapClosed, now: int) -> None:
         self._keep(it, now)
         if tape.builder is None:
             return
-        if isinstance(it, GapOpened):
-            tape.builder.gap_opened(it.from_time, it.to_time)
-        elif it.healed:
-            tape.builder.gap_closed(it.from_time, it.to_time)
+        match it:
+            case GapOpened():
+                tape.builder.gap_opened(it.from_time, it.to_time)
+            case GapClosed(healed=True):
+                tape.builder.gap_closed(it.from_time, it.to_time)
+            case GapFilling() | GapClosed():
+                pass
 
     def _status(self, it: FeedStatus) -> None:
         tape = self._tapes.get((it.venue, it.symbol, it.channel))
@@ -300,17 +318,22 @@ class Pipeline:
         if tape is not None and broken and tape.newest is not None and tape.newest.after is None:
             tape.broken = it.reason or "the connection was lost"
 
-    def _mend(self, tape: _Tape, it: Trade, now: int) -> None:
-        """The first new trade after a break of a tape whose ids prove nothing: what lies between is not known."""
+    def _mend(self, tape: _Tape, it: Trade, now: int) -> Sequence[NeedTrades]:
+        """The first trade after a break of a tape whose ids prove nothing: what lies between is not known.
+
+        Not if it is the last one that was had: what comes now follows it.
+        """
         last = tape.newest
-        if last is None or it.exchange_time < last.exchange_time:
-            return
+        if last is None or it.exchange_time < last.exchange_time or (it.id != last.id and tape.ledger.knows(it)):
+            return NOTHING
         reason, tape.broken = tape.broken, ""
-        self._gap(tape, GapOpened(
+        if it.id == last.id:
+            return NOTHING
+        return self._follow(tape, tape.ledger.open(GapOpened(
             venue=it.venue, symbol=it.symbol, exchange_time=it.exchange_time, received_time=it.received_time,
             available_at=now, channel=it.channel, after=last.id, before=it.id, from_time=last.exchange_time,
             to_time=it.exchange_time, cause=f"{reason}; ids cannot tell what was missed",
-        ), now)
+        ), now), now)
 
     def _wake_tape(self, tape: _Tape, now: int) -> Sequence[NeedTrades]:
         needs = self._follow(tape, tape.ledger.wake(now), now)
@@ -340,7 +363,7 @@ class Pipeline:
             self._newest = max(self._newest, known.last.exchange_time)
             if known.last.after is None:
                 tape.broken = "OneTape did not run"
-        return tape, self._wake_tape(tape, now)
+        return tape, [*ledger.needs(), *self._wake_tape(tape, now)]
 
     def _builder(self, id: InstrumentId, known: History) -> CandleBuilder:
         policy = self.policy
@@ -392,6 +415,9 @@ class Pipeline:
     def _close_batch(self, now: int) -> None:
         """What the trades of this batch changed is stored with them: nothing can come between."""
         for tape in self._touched:
+            since = tape.ledger.since
+            if tape.builder is not None and since is not None and since < (tape.builder.covered_since or 0):
+                tape.builder.cover(since)
             if tape.builder is not None and tape.builder.unrevised:
                 self._keep_candles(tape.builder.revise(max(now, tape.known_at)), now)
             for covered in tape.ledger.take_covered():

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from onetape.clock import SECOND
-from onetape.feed.governor import LONGEST_PAUSE_NS, SHARES, Governor, Priority
+from onetape.feed.governor import LONGEST_PAUSE_NS, Governor, Priority, allowed
 from onetape.venues.base import Budget
 
 HEADER = "x-used"
-budgets = st.builds(Budget, st.integers(1, 60), st.integers(1, 200), st.just(HEADER))
+budgets = st.builds(Budget, st.integers(1, 60), st.integers(1, 200), st.just(HEADER), st.sampled_from([0.5, 0.9]))
 requests = st.tuples(st.integers(0, 60), st.integers(1, 40), st.sampled_from(Priority))  # time before it, weight, whose
 used = st.tuples(st.just("used"), st.integers(0, 90))
 pauses = st.tuples(st.just("pause"), st.integers(0, 300))
@@ -45,14 +45,14 @@ def test_never_more_than_the_share_within_any_window(budget, happenings):
     sent = play(Governor(budget), budget, happenings)
     for number, (time, weight, priority, _) in enumerate(sent):
         within = weight + sum(it[1] for it in sent[:number] if it[0] > time - budget.per_ns)
-        share = max(int(budget.weight * SHARES[priority]), 1)
+        share = allowed(budget, priority)
         assert within <= share or within == weight  # what is heavier than the share goes alone
 
 
 @given(budgets, happenings)
 def test_what_the_venue_says_is_used_counts_as_if_it_were_ours(budget, happenings):
     for _, weight, priority, before in play(Governor(budget), budget, happenings):
-        share = max(int(budget.weight * SHARES[priority]), 1)
+        share = allowed(budget, priority)
         assert before + weight <= share or before == 0
 
 
@@ -66,7 +66,7 @@ def test_nobody_waits_without_need(budget, asked):
         while (at := governor.free_at(weight, priority, now)) > now:
             now = at
         if now > before:
-            share = max(int(budget.weight * SHARES[priority]), 1)
+            share = allowed(budget, priority)
             recent = sum(it for time, it in sent if time > now - 1 - budget.per_ns)
             assert recent + weight > share
         sent.append((now, weight))
@@ -104,13 +104,13 @@ def test_pauses_only_grow_and_are_never_longer_than_a_ban(asked):
     assert governor.counters["pauses"] == len(asked)
 
 
-def test_backfill_leaves_room_for_discovery_and_both_for_a_resync():
-    governor = Governor(Budget(100, SECOND))
-    for priority, room in ((Priority.BACKFILL, 50), (Priority.DISCOVERY, 20), (Priority.RESYNC, 10)):
+def test_backfill_leaves_room_for_a_resync():
+    governor = Governor(Budget(100, SECOND, backfill=0.5))
+    for priority, room in ((Priority.BACKFILL, 50), (Priority.RESYNC, 40)):
         assert governor.free_at(room, priority, 0) == 0
         governor.sent(room, 0)
         assert governor.free_at(1, priority, 0) == SECOND
-    assert governor.used == 80
+    assert governor.used == 90
     assert governor.free_at(1, Priority.BACKFILL, SECOND) == SECOND
     assert governor.used == 0
 

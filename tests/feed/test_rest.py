@@ -407,12 +407,12 @@ def test_a_server_error_stops_nobody():
 def test_what_others_used_of_our_allowance_counts():
     async def main():
         clock, asked = Clock(), []
-        said = good(b"{}", b"X-MBX-USED-WEIGHT-1M: 70")
+        said = good(b"{}", b"X-MBX-USED-WEIGHT-1M: 80")
         budget = Budget(100, 60 * SECOND, "x-mbx-used-weight-1m")
         async with serving(answering(said, asked)) as port, asking(port, clock=clock, budget=budget) as it:
             await it.fetch(request("/1", weight=5), Priority.RESYNC)
-            assert it.governor.used == 70
-            await it.fetch(request("/2", weight=10), Priority.RESYNC)  # of 80
+            assert it.governor.used == 80
+            await it.fetch(request("/2", weight=10), Priority.RESYNC)  # of 90
             waiting = asyncio.create_task(it.fetch(request("/3", weight=10), Priority.RESYNC))
             for _ in range(100):
                 await asyncio.sleep(0)

@@ -8,9 +8,10 @@ from onetape.book.order_book import OrderBook, Window
 from onetape.book.sync import BookSync
 from onetape.clock import MILLISECOND, SECOND
 from onetape.config import Settings
+from onetape.feed.connection import PRIORITIES
 from onetape.feed.door import Door
 from onetape.feed.governor import Governor, Priority
-from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Listed, Opened, Pinged, Started, Stopped
+from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Listed, Needed, Opened, Pinged, Started, Stopped
 from onetape.model import (
     TAPES,
     BookDelta,
@@ -84,11 +85,12 @@ class Lab:
 
     def __init__(self, plan: FaultPlan | None = None, *, venue: str | None = None, seed: int = 1, pace: float = 1.0,
                  depth: int = 100, promised: bool = False, classes=VENUES, settings=None, record=None,
-                 listings=LISTINGS, credentials=None):
+                 listings=LISTINGS, credentials=None, max_age_ns=0):
         names = [venue] if venue else sorted(classes)
         self.sim = Simulator(seed, names, start=START, plan=plan, pace=pace, history_ns=10 * SECOND, classes=classes,
                              listings=listings)
         self.now = START
+        self.max_age_ns = max_age_ns  # of gaps that are asked for; 0: none
         self.door = Door(seed, credentials)
         self.record = record or (lambda _: None)
         self.stored: list = []
@@ -203,7 +205,7 @@ class Lab:
         while self._due and self._due[0][0] <= now:
             heappop(self._due)[2]()
         self._obey(self.door.wake(now))
-        self.pipeline.wake(now)
+        self.need(self.pipeline.wake(now))
 
     def enter(self, kind: type[Input], connection: str, **fields):
         number, time = self.door.stamp(self.now)
@@ -232,7 +234,11 @@ class Lab:
                 case _:
                     self.events.append(it)
                     self.heard(it)
-                    self.pipeline.handle(it)
+                    self.need(self.pipeline.handle(it))
+
+    def need(self, needs):
+        for it in needs:
+            self._at(self.now, lambda it=it: self.enter(Needed, it.venue, need=it))
 
     def _published(self, it: Event):
         book = self.book(InstrumentId(it.venue, it.symbol)) if hasattr(it, "symbol") else None
@@ -318,9 +324,7 @@ class Lab:
     # REST
 
     def _fetch(self, name: str, it: Fetch):
-        venue = self.door.line_of(name).setup.venue
-        priority = Priority.AUDIT if it.audit else Priority.RESYNC
-        self._request(venue, it.request, priority, lambda answer: self._answered(name, it, answer))
+        self._request(self.door.venue_of(name), it.request, PRIORITIES[it.purpose], lambda answer: self._answered(name, it, answer))
 
     def _answered(self, name, it, answer):
         if isinstance(answer, str):
@@ -397,7 +401,7 @@ class Lab:
         setups = self.setups.get(choice.venue)
         if setups is None:
             self.setups[choice.venue] = setups = lines(choice, instruments)
-            self.enter(Started, choice.venue, lines=setups, instruments=instruments)
+            self.enter(Started, choice.venue, lines=setups, instruments=instruments, max_age_ns=self.max_age_ns)
         elif (directory := self.door.directories[choice.venue]).believes(instruments):
             self.setups[choice.venue] = changed = lines(choice, directory.after(instruments).values(), setups)
             self.enter(Listed, choice.venue, pages=pages, lines=None if changed == setups else changed)

@@ -4,8 +4,9 @@ from decimal import Decimal as D
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
-from onetape.model import Channel, GapClosed, GapOpened, InstrumentId, NeedTrades, Side, Skipped, Trade
+from onetape.model import Channel, GapClosed, GapOpened, InstrumentId, NeedTrades, Side, Skipped, Source, Trade
 from onetape.tape.ledger import GRACE_NS, MAX_HOURS, MAX_WINDOW, NEW, WINDOW_NS, TradeLedger
 
 HEAD = {"venue": "v", "symbol": "s", "received_time": 0, "available_at": 0, "channel": Channel.TRADES}
@@ -39,6 +40,15 @@ def test_consecutive_trades_are_new_once():
     assert (it.received, it.duplicates) == (3, 3)
 
 
+def verdict(need, cause):
+    """Of who has asked the venue in vain."""
+    return GapClosed(
+        venue=need.venue, symbol=need.symbol, exchange_time=0, received_time=0, available_at=0, channel=need.channel,
+        after=need.after, before=need.before, from_time=need.from_time, to_time=need.to_time, healed=False, cause=cause,
+        recovered=0,
+    )
+
+
 def test_a_descending_snapshot_is_no_gap():
     it = ledger()
     feed(it, *range(200, 100, -1))
@@ -54,7 +64,7 @@ def test_a_hole_has_its_grace_and_is_a_gap_after_it():
     opened, need = it.wake(100 + GRACE_NS)
     assert isinstance(opened, GapOpened)
     assert (opened.after, opened.before, opened.from_time, opened.to_time) == ("2", "5", 20, 50)
-    assert need == NeedTrades("s", Channel.TRADES, "2", "5", "ids are missing")
+    assert need == NeedTrades("v", "s", Channel.TRADES, "2", "5", 20, 50, "ids are missing")
     assert it.next_wake() is None
 
 
@@ -96,9 +106,41 @@ def test_an_unhealable_gap_is_closed_by_hand():
     it = ledger()
     feed(it, 1, 5)
     it.wake(GRACE_NS)
-    (gap,) = it.gaps
-    closed = it.close(gap, "too old", 7)
+    (closed,) = it.close(verdict(*it.needs(), "too old"), 7)
     assert (closed.healed, closed.cause, closed.recovered) == (False, "too old", 0)
+    assert it.needs() == []  # it stays on record, and nobody asks for it
+    feed(it, 2, 3)
+    assert [type(one) for one in it.receive(trade(4), 9)] == [GapClosed]  # it may come all the same
+
+
+def test_what_is_left_of_a_gap_is_a_gap_of_its_own_before_the_whole_one_ends():
+    it = ledger()
+    feed(it, 1, 9)
+    (need,) = (one for one in it.wake(GRACE_NS) if isinstance(one, NeedTrades))
+    feed(it, 4, 5)
+    outputs = it.close(verdict(need, "too old"), 7)
+    assert [(type(one), one.after, one.before) for one in outputs] == [
+        (GapOpened, "1", "4"), (GapClosed, "1", "4"), (GapOpened, "5", "9"), (GapClosed, "5", "9"), (GapClosed, "1", "9"),
+    ]
+    assert [one.healed for one in outputs if isinstance(one, GapClosed)] == [False, False, True]
+    assert ledger(state=it.state()).wake(10**15) == []  # nor is it told again
+
+
+def test_where_ids_prove_nothing_the_part_that_was_found_again_ends_a_gap():
+    it = ledger()
+    for number in (1, 9):
+        it.receive(trade(number, after=None), 0)
+    opened = GapOpened(
+        venue="v", symbol="s", exchange_time=90, received_time=0, available_at=0, channel=Channel.TRADES, after="1",
+        before="9", from_time=10, to_time=90, cause="the connection was lost")
+    kept, need = it.open(opened, 0)
+    assert kept == opened
+    assert it.open(opened, 0) == []
+    for number in (5, 7, 6):
+        it.receive(structs.replace(trade(number, after=None), source=Source.BACKFILL), 0)
+    first, closed, whole = it.close(verdict(need, "no more than the newest 60"), 7)
+    assert (first.after, first.before, first.to_time) == ("1", "5", 50)
+    assert (closed.healed, whole.healed, whole.recovered) == (False, True, 3)
 
 
 def test_where_ids_prove_nothing_they_only_tell_trades_apart():
@@ -139,7 +181,8 @@ def test_what_was_closed_is_not_asked_for_again_after_a_restart():
     it = ledger()
     feed(it, 1, 5)
     it.wake(GRACE_NS)
-    it.close(it.gaps[0], "venue-skipped", 7, healed=True)
+    (closed,) = it.skip(skipped(2, 4), 7)
+    assert closed.healed
     assert ledger(state=it.state()).wake(10**15) == []
 
 
@@ -156,7 +199,8 @@ def test_it_all_survives_a_restart():
     it.wake(GRACE_NS)
     again = ledger(state=it.state())
     assert feed(again, 2, 6) == [None, None]
-    assert [(one.after, one.before) for one in again.gaps] == [(2, 6)]
+    assert [(one.after, one.before) for one in again.gaps] == [("2", "6")]
+    assert [(one.after, one.before) for one in again.needs()] == [("2", "6")]
     outcomes = feed(again, 3, 4, 5)
     assert [type(one) for one in outcomes[-1]] == [GapClosed]
 

@@ -424,8 +424,8 @@ def test_book_by_rest() -> None:
 def test_trades_are_asked_for_by_id_and_by_time() -> None:
     binance = Binance()
     by_id = binance.trades_request("AAAUSDT", "9000000123", "9000009999", NOW)
-    assert by_id == Request(  # the id itself is had already
-        RestKind.TRADES, "/api/v3/historicalTrades?symbol=AAAUSDT&fromId=9000000124&limit=1000", "AAAUSDT", 25,
+    assert by_id == Request(  # the id itself is had already: by its time it can be told whose trades they are
+        RestKind.TRADES, "/api/v3/historicalTrades?symbol=AAAUSDT&fromId=9000000123&limit=1000", "AAAUSDT", 25,
         channel=Channel.TRADES,
     )
     by_time = binance.trades_request("AAAUSDT", None, None, NOW)  # only aggregates can be asked for by time

@@ -232,7 +232,7 @@ def test_only_the_limits_that_the_venue_knows_are_asked_for(depth: int, limit: i
 def test_trades_are_asked_for_by_id_or_by_time_and_never_by_both() -> None:
     usdm = BinanceUsdm()
     by_id = usdm.trades_request("BTCUSDT", "3249829970", "3249830000", NOW)
-    assert query(by_id) == ("/fapi/v1/aggTrades", {"symbol": "BTCUSDT", "fromId": "3249829971", "limit": "1000"})
+    assert query(by_id) == ("/fapi/v1/aggTrades", {"symbol": "BTCUSDT", "fromId": "3249829970", "limit": "1000"})
     by_time = usdm.trades_request("BTCUSDT", None, None, NOW)
     assert query(by_time) == (
         "/fapi/v1/aggTrades", {"symbol": "BTCUSDT", "startTime": "1790000000500", "limit": "1000"},

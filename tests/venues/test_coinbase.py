@@ -586,7 +586,7 @@ def test_book_body(bodies: dict[str, bytes]) -> None:
 def test_trades_body(bodies: dict[str, bytes]) -> None:
     venue = Coinbase()
     path = "/api/v3/brokerage/market/products/BTC-USD/ticker?limit=1000"
-    request = venue.trades_request("BTC-USD", "1", "9", None)
+    request = venue.trades_request("BTC-USD", None, None, None)
     assert request == Request(RestKind.TRADES, path, "BTC-USD", channel=Channel.TRADES)
     since = venue.trades_request("BTC-USD", None, None, NOON)
     assert since is not None
@@ -595,6 +595,16 @@ def test_trades_body(bodies: dict[str, bytes]) -> None:
         btc(1004, 900, "60002.50", "0.5", Side.BUY, Source.BACKFILL),
         btc(1005, 950, "60003.00", "0.0015", Side.SELL, Source.BACKFILL),
     ]
+
+
+def test_trades_of_the_past_are_asked_for_at_the_exchange(bodies: dict[str, bytes]) -> None:
+    venue = Coinbase()
+    request = venue.trades_request("BTC-USD", "1", "9", None)
+    assert request is not None
+    assert request.path == "/products/BTC-USD/trades?limit=1000&after=10"  # with 9, which is known
+    assert venue.request_of("https://api.exchange.coinbase.com" + request.path) == request
+    body = b'[{"trade_id":9,"side":"sell","size":"0.5","price":"60002.50","time":"2026-10-05T12:00:00.9Z"}]'
+    assert venue.parse_trades(request, body, NOW) == [btc(9, 900, "60002.50", "0.5", Side.BUY, Source.BACKFILL)]
 
 
 def test_trades_without_a_time_have_no_place_in_the_past(bodies: dict[str, bytes]) -> None:

@@ -482,11 +482,11 @@ def cursor(after: str | None, before: str | None, since: int | None = None) -> d
 
 
 def test_trades_walk_backwards() -> None:
-    assert cursor("1000", "5000") == {"limit": ["1000"], "after": ["5000"]}
-    assert cursor(None, "5000") == {"limit": ["1000"], "after": ["5000"]}
-    assert cursor("1000", None) == {"limit": ["1000"], "after": ["2001"]}
+    assert cursor("1000", "5000") == {"limit": ["1000"], "after": ["5001"]}  # with 5000, which is known
+    assert cursor(None, "5000") == {"limit": ["1000"], "after": ["5001"]}
+    assert cursor("1000", None) == {"limit": ["1000"], "after": ["2000"]}
     assert cursor(None, None, NOON) == {"limit": ["1000"]}
-    assert cursor(None, "5000", NOON) == {"limit": ["1000"], "after": ["5000"]}
+    assert cursor(None, "5000", NOON) == {"limit": ["1000"], "after": ["5001"]}
 
 
 def test_trades_body(bodies: dict[str, bytes]) -> None:

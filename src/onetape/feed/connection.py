@@ -8,16 +8,21 @@ from msgspec import Struct
 
 from onetape.clock import SECOND
 from onetape.credentials import Credentials
-from onetape.feed.door import Door
+from onetape.feed.door import Door, asked_by_backfill
 from onetape.feed.governor import Priority
 from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pinged
 from onetape.feed.line import Outcome
 from onetape.feed.rest import KEPT_HEADERS, Rest, Unanswered
 from onetape.feed.socket import Ends, Socket, Unreached, Way, connect
-from onetape.model import Connect, Disconnect, Event, Fetch, NeedSnapshot, NeedTrades, Reconnect, Send
+from onetape.model import Connect, Disconnect, Event, Fetch, NeedSnapshot, NeedTrades, Purpose, Reconnect, Send
 from onetape.venues.base import Limits, Spec
 
 MAX_UNSENT = 1_000  # frames of ours that wait for the venue's pace
+
+
+PRIORITIES = {
+    Purpose.RESYNC: Priority.RESYNC, Purpose.AUDIT: Priority.AUDIT, Purpose.BACKFILL: Priority.BACKFILL,
+}
 
 
 class Access(Struct, frozen=True):
@@ -70,6 +75,7 @@ class Network:
         self.counters: Counter[str] = Counter()
         self._accesses, self._publish, self._record, self._waker, self._clock = accesses, publish, record, waker, clock
         self._links: dict[str, _Link] = {}
+        self._over = False
         self._timer: asyncio.TimerHandle | None = None
         self._armed = 0
 
@@ -92,6 +98,18 @@ class Network:
         number, time = self.door.stamp(self._clock() if at is None else at)
         self._take(kind(number=number, time=time, connection=connection, **fields))
 
+    def enter_soon(self, kind: type[Input], connection: str, **fields: Any) -> None:
+        """As ``enter``, after all that follows from the present input; not if it is too late then."""
+        def enter() -> None:
+            if self._over:
+                return
+            try:
+                self.enter(kind, connection, **fields)
+            except BaseException as error:  # noqa: BLE001 - the loop would log it and go on
+                self._fail(error)
+
+        self._loop.call_soon(enter)
+
     def _take(self, it: Input) -> None:
         self._record(it)
         self._obey(self.door.enter(it))
@@ -107,6 +125,8 @@ class Network:
             match it:
                 case Send():
                     self._send(name, it.frame)
+                case Fetch() if asked_by_backfill(name):
+                    self._start(self._fetch(name, it))
                 case Fetch():
                     if (link := self._links.get(name)) is not None:
                         task = self._start(self._fetch(name, it))
@@ -187,8 +207,7 @@ class Network:
 
     async def _fetch(self, name: str, it: Fetch) -> None:
         try:
-            priority = Priority.AUDIT if it.audit else Priority.RESYNC
-            reply = await self._access(name).rest.fetch(it.request, priority)
+            reply = await self._access(name).rest.fetch(it.request, PRIORITIES[it.purpose])
         except Unanswered as error:
             self.enter(Failed, name, id=it.id, reason=str(error))
             return
@@ -256,9 +275,7 @@ class Network:
     # --- small things -----------------------------------------------------------------------------------------------
 
     def _access(self, connection: str) -> Access:
-        line = self.door.line_of(connection)
-        assert line is not None
-        return self._accesses[line.setup.venue]
+        return self._accesses[self.door.venue_of(connection)]
 
     def _start(self, coroutine: Coroutine[object, object, None]) -> asyncio.Task[None]:
         return self._tasks.create_task(coroutine)
@@ -268,6 +285,7 @@ class Network:
             self._failure.set_exception(error)
 
     def _hang_up(self) -> None:
+        self._over = True
         if self._timer is not None:
             self._timer.cancel()
         for link in self._links.values():

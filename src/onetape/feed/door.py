@@ -4,6 +4,7 @@ from itertools import count
 
 from onetape import venues
 from onetape.credentials import Credentials
+from onetape.feed.backfill import Backfill
 from onetape.feed.inputs import (
     Answer,
     Closed,
@@ -11,6 +12,7 @@ from onetape.feed.inputs import (
     Frame,
     Input,
     Listed,
+    Needed,
     Opened,
     Pinged,
     Setup,
@@ -26,6 +28,7 @@ from onetape.feed.session import Session
 from onetape.model import Command, ConnectionState, Event, InstrumentId, Lifecycle
 
 _NEVER = 1 << 63
+BACKFILL = "~backfill"
 
 
 class Door:
@@ -43,6 +46,8 @@ class Door:
         """Of the connections that stand, by name; where a recording names no lines, made by whoever plays it."""
         self.directories: dict[str, Directory] = {}
         """What each venue lists."""
+        self.backfills: dict[str, Backfill] = {}
+        """Of each venue; its requests are those of a connection of its own, ``binance~backfill``."""
         self.late = 0
         """Inputs of connections that had been given up."""
         self._paces: dict[str, Pace] = {}  # by venue: its lines share what it allows of connection attempts
@@ -77,6 +82,10 @@ class Door:
                 return out + [said for line in self.lines.values() for said in line.stop(it.time)]
             case Listed():
                 return out + self._list(it)
+            case Needed():
+                return out + self._need(it)
+            case Answer() | Failed() if (venue := asked_by_backfill(it.connection)):
+                return out + _named(it.connection, _bring(self.backfills[venue], it))
             case Unlisted():
                 return [*out, (it.connection, ConnectionState(
                     venue=it.connection, received_time=it.time, available_at=it.time, connection=it.connection,
@@ -99,15 +108,19 @@ class Door:
                 break
             self._time = max(self._time, due)
             name = next((name for name, it in self.sessions.items() if it.next_wake() == due), None)
+            venue = next((venue for venue, it in self.backfills.items() if it.next_wake() == due), None)
             if name is not None:
                 out += self._relay(name, self.sessions[name].wake(due), due)
+            elif venue is not None:
+                out += _named(venue + BACKFILL, self.backfills[venue].wake(due))
             else:
                 out += next(it for it in self.lines.values() if it.next_wake() == due).wake(due)
         return out
 
     def _earliest(self) -> int:
         """Of all deadlines: too much to ask with every frame."""
-        everybody: tuple[Session | Line, ...] = (*self.sessions.values(), *self.lines.values())
+        everybody: tuple[Session | Line | Backfill, ...] = (
+            *self.sessions.values(), *self.lines.values(), *self.backfills.values())
         return min((due for it in everybody if (due := it.next_wake()) is not None), default=_NEVER)
 
     def _moved(self, *those: Session | Line) -> None:
@@ -116,6 +129,11 @@ class Door:
             due = it.next_wake()
             if due is not None and due < self._due:
                 self._due = due
+
+    def venue_of(self, connection: str) -> str:
+        """Whose it is."""
+        line = self.line_of(connection)
+        return asked_by_backfill(connection) if line is None else line.setup.venue
 
     def line_of(self, connection: str) -> Line | None:
         return self.lines.get(connection.partition("#")[0])
@@ -130,7 +148,15 @@ class Door:
         limits = venue.spec.limits
         self._paces[it.connection] = Pace(limits.connects, limits.connects_per_ns)
         self.directories[it.connection] = Directory(venue(""), it.instruments)
+        self.backfills[it.connection] = Backfill(venue(""), it.max_age_ns)
         return [said for name, setup in it.lines.items() for said in self._start_line(name, setup, it.time)]
+
+    def _need(self, it: Needed) -> list[Outcome]:
+        found = self.backfills.get(it.connection)
+        if found is None:  # of a venue that is not collected now
+            self.late += 1
+            return []
+        return _named(it.connection + BACKFILL, found.need(it.need, it.time))
 
     def _start_line(self, name: str, setup: Setup, now: int) -> list[Outcome]:
         spec, pace = venues.spec(setup.venue), self._paces[setup.venue]
@@ -223,6 +249,21 @@ class Door:
         return out
 
 
+def asked_by_backfill(connection: str) -> str:
+    """The venue whose backfill goes by this name; empty: it is a line's connection."""
+    return connection.removesuffix(BACKFILL) if connection.endswith(BACKFILL) else ""
+
+
+def _named(connection: str, said: Sequence[Event | Command]) -> list[Outcome]:
+    return [(connection, it) for it in said]
+
+
+def _bring(backfill: Backfill, it: Answer | Failed) -> Sequence[Event | Command]:
+    if isinstance(it, Failed):
+        return backfill.failed(it.id, it.reason, it.time)
+    return backfill.receive(it.id, it.status, it.body, it.headers, it.time)
+
+
 def _give(session: Session, it: Input) -> Sequence[Event | Command]:
     match it:
         case Frame():
@@ -238,5 +279,5 @@ def _give(session: Session, it: Input) -> Sequence[Event | Command]:
             return ()
         case Closed():
             return session.close(it.reason, it.time)
-        case Listed() | Unlisted() | Started() | Stopped():
+        case Needed() | Listed() | Unlisted() | Started() | Stopped():
             return ()

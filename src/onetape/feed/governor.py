@@ -8,7 +8,7 @@ from onetape.venues.base import Budget
 
 
 class Priority(IntEnum):
-    """Who goes first, and which share of the allowance is left to whom: backfill never starves a resync."""
+    """Who goes first."""
 
     RESYNC = 0
     DISCOVERY = 1
@@ -16,8 +16,15 @@ class Priority(IntEnum):
     BACKFILL = 3
 
 
-SHARES = {Priority.RESYNC: 0.8, Priority.DISCOVERY: 0.7, Priority.AUDIT: 0.6, Priority.BACKFILL: 0.5}
+SHARE = 0.9
+"""Of the allowance that is used at all; what is left is for frames of ours that arrive closer together than they left.
+Backfill may be left less: see Budget."""
 LONGEST_PAUSE_NS = 3 * 86_400 * SECOND  # of all bans the longest
+
+
+def allowed(budget: Budget, priority: Priority) -> int:
+    """Weight within any window up to which a request of this priority may leave; one that is heavier goes alone."""
+    return max(int(budget.weight * (budget.backfill if priority is Priority.BACKFILL else SHARE)), 1)
 
 
 class Governor:
@@ -37,8 +44,7 @@ class Governor:
         """When a request of this weight may leave: ``now`` if at once."""
         self._forget(now)
         at = max(now, self._paused_until)
-        most = max(int(self._budget.weight * SHARES[priority]), 1)
-        over = self._used + weight - most
+        over = self._used + weight - allowed(self._budget, priority)
         for sent_at, sent in self._sent:  # what is heavier than the whole share waits until nothing else is left
             if over <= 0:
                 break

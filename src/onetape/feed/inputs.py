@@ -2,7 +2,7 @@
 from msgspec import Struct
 
 from onetape.feed.patience import Patience
-from onetape.model import Instrument, Subscription
+from onetape.model import Instrument, NeedTrades, Subscription
 from onetape.venues.base import Timings
 
 
@@ -74,6 +74,14 @@ class Started(_Input, frozen=True):
     lines: dict[str, Setup]
     instruments: tuple[Instrument, ...] = ()
     """All that the venue lists."""
+    max_age_ns: int = 0
+    """Trades that are missing for longer are not asked for; 0: none are."""
+
+
+class Needed(_Input, frozen=True):
+    """The pipeline misses trades; ``connection`` is the venue's name."""
+
+    need: NeedTrades
 
 
 class Listed(_Input, frozen=True):
@@ -94,4 +102,4 @@ class Stopped(_Input, frozen=True, gc=False):
     """All lines are to end; ``connection`` is empty."""
 
 
-Input = Opened | Frame | Answer | Failed | Pinged | Closed | Listed | Unlisted | Started | Stopped
+Input = Opened | Frame | Answer | Failed | Pinged | Closed | Needed | Listed | Unlisted | Started | Stopped

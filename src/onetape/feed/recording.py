@@ -20,6 +20,7 @@ from onetape.feed.inputs import (
     Frame,
     Input,
     Listed,
+    Needed,
     Opened,
     Pinged,
     Setup,
@@ -27,9 +28,9 @@ from onetape.feed.inputs import (
     Stopped,
     Unlisted,
 )
-from onetape.model import Event, Instrument, encode
+from onetape.model import Event, Instrument, NeedTrades, encode
 
-VERSION = 3
+VERSION = 4
 FLUSH_BYTES = 256 * 1024
 FLUSH_NS = 5 * SECOND
 """Uncompressed bytes, and time, after which what was written can be read by others, whatever happens to us."""
@@ -52,7 +53,7 @@ class _Line(Struct, omit_defaults=True, gc=False):
     n: int  # number
     t: int  # time, ns
     c: str  # connection
-    k: Literal["open", "frame", "answer", "failed", "ping", "close", "start", "list", "unlisted", "stop"]
+    k: Literal["open", "frame", "answer", "failed", "ping", "close", "start", "need", "list", "unlisted", "stop"]
     d: str = ""  # the frame, body or reason, as text
     b: str = ""  # the same in base64, where it is not UTF-8
     i: int = 0  # id of the Fetch
@@ -68,6 +69,7 @@ class _Start(Struct):
 
     lines: dict[str, Setup]
     instruments: tuple[Instrument, ...]
+    max_age_ns: int = 0
 
 
 class _List(Struct, omit_defaults=True):
@@ -91,6 +93,7 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_end = msgspec.json.Decoder(_End).decode
 _decode_header = msgspec.json.Decoder(Header).decode
 _decode_start = msgspec.json.Decoder(_Start).decode
+_decode_need = msgspec.json.Decoder(NeedTrades).decode
 _decode_list = msgspec.json.Decoder(_List).decode
 
 
@@ -285,7 +288,9 @@ def _to_line(it: Input) -> _Line:
         case Closed():
             line.k, line.d, line.e, line.s, line.w = "close", it.reason, it.code, it.status, it.retry_after_ns
         case Started():
-            line.k, line.d = "start", _encode(_Start(it.lines, it.instruments)).decode()
+            line.k, line.d = "start", _encode(_Start(it.lines, it.instruments, it.max_age_ns)).decode()
+        case Needed():
+            line.k, line.d = "need", _encode(it.need).decode()
         case Listed():
             line.k, line.d = "list", _encode(_list_of(it)).decode()
         case Unlisted():
@@ -333,8 +338,11 @@ def _from_line(line: _Line) -> Input:
         case "start":
             it = _decode_start(line.d)
             return Started(
-                number=line.n, time=line.t, connection=line.c, lines=it.lines, instruments=it.instruments
+                number=line.n, time=line.t, connection=line.c, lines=it.lines, instruments=it.instruments,
+                max_age_ns=it.max_age_ns,
             )
+        case "need":
+            return Needed(number=line.n, time=line.t, connection=line.c, need=_decode_need(line.d))
         case "list":
             listed = _decode_list(line.d)
             decode = base64.b64decode if listed.encoded else str.encode

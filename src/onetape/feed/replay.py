@@ -9,7 +9,7 @@ from onetape.book.sync import BookSync
 from onetape.clock import DAY
 from onetape.errors import UsageError
 from onetape.feed import plan
-from onetape.feed.door import Door
+from onetape.feed.door import Door, asked_by_backfill
 from onetape.feed.line import Outcome
 from onetape.feed.inputs import (
     Answer,
@@ -18,6 +18,7 @@ from onetape.feed.inputs import (
     Frame,
     Input,
     Listed,
+    Needed,
     Opened,
     Pinged,
     Setup,
@@ -138,6 +139,8 @@ class Replay:
     def _is_chosen(self, it: Input) -> bool:
         if isinstance(it, Stopped):
             return True
+        if venue := it.connection if isinstance(it, Needed) else asked_by_backfill(it.connection):
+            return self._venue in (None, venue)
         if isinstance(it, Started | Listed | Unlisted):
             chosen = self._venue in (None, venues.spec(it.connection).name)
             if isinstance(it, Started | Listed) and it.lines and chosen:

@@ -2,6 +2,7 @@
 import asyncio
 import re
 import socket
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from heapq import heappop, heappush
@@ -15,7 +16,7 @@ from yarl import URL
 from onetape.clock import SECOND
 from onetape.errors import OneTapeError, RestError, TryAgain, UsageError
 from onetape.feed.governor import Governor, Priority
-from onetape.model import Request
+from onetape.model import Request, RestKind
 from onetape.venues.base import Venue
 
 MAX_WAITING = 2_000  # requests; further ones fail at once
@@ -47,11 +48,12 @@ class Rest:
 
     def __init__(
         self, http: aiohttp.ClientSession, venue: Venue, addresses: Sequence[str], governor: Governor, *,
-        clock: Callable[[], int],
+        clock: Callable[[], int], history: Sequence[str] = (),
     ) -> None:
+        """``history``: where trades of the past are to be had, if elsewhere."""
         self.governor = governor
-        self._http, self._venue, self._addresses, self._clock = http, venue, addresses, clock
-        self._address = 0
+        self._http, self._venue, self._clock = http, venue, clock
+        self._addresses, self._history = deque(addresses), deque(history)  # the first one is asked
         self._waiting: list[tuple[Priority, int, Request, asyncio.Future[Reply]]] = []
         self._numbers = count()
         self._news = asyncio.Event()
@@ -96,27 +98,23 @@ class Rest:
                 continue
 
     async def _ask(self, request: Request, answer: "asyncio.Future[Reply]") -> None:
-        address = self._addresses[self._address]
+        addresses = self._history if request.kind is RestKind.TRADES and self._history else self._addresses
+        address = addresses[0]
         try:
             reply = await self._get(address, request)
         except Unanswered as error:
-            self._leave(address)
+            _leave(addresses, address)
             self.governor.counters["unanswered"] += 1
             if not answer.done():
                 answer.set_exception(error)
         else:
             if reply.status >= 500 or reply.status == 451:
-                self._leave(address)
+                _leave(addresses, address)
             self._heed(reply)
             if not answer.done():
                 answer.set_result(reply)
         finally:
             self._room.release()
-
-    def _leave(self, address: str) -> None:
-        """For the next one, unless another request that failed there has done so already."""
-        if address == self._addresses[self._address]:
-            self._address = (self._address + 1) % len(self._addresses)
 
     async def _get(self, address: str, request: Request) -> Reply:
         sent_at = self._clock()
@@ -148,6 +146,12 @@ class Rest:
                 self.governor.pause(error.retry_after_ns or FLOOD_NS, now)
         except RestError:
             self.governor.counters["refused"] += 1
+
+
+def _leave(addresses: "deque[str]", address: str) -> None:
+    """For the next one, unless another request that failed there has done so already."""
+    if address == addresses[0]:
+        addresses.rotate(-1)
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:

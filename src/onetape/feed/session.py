@@ -30,11 +30,13 @@ from onetape.model import (
     FeedStatus,
     Fetch,
     GapClosed,
+    GapFilling,
     GapOpened,
     Instrument,
     InstrumentChanged,
     InstrumentId,
     NeedSnapshot,
+    Purpose,
     Quote,
     Reconnect,
     Request,
@@ -416,7 +418,9 @@ class Session:
                 out.append(it)
                 if not it.symbol and it.status in self.venue.spec.book.halts:
                     self._distrust_all(f"the venue is in {it.status}", now, out)
-            case FeedStatus() | FeedError() | ConnectionState() | GapOpened() | GapClosed() | BookAudited():
+            case (
+                FeedStatus() | FeedError() | ConnectionState() | GapOpened() | GapFilling() | GapClosed() | BookAudited()
+            ):
                 out.append(it)
             case Acked():
                 self._acked(it, now, out)
@@ -704,7 +708,7 @@ class Session:
         symbol = self._auditor.wake({} if waiting else self.books, now)
         if symbol is not None:
             request = self.venue.book_request(symbol, self._auditor.depth)
-            out.append(Fetch(self.expect(request, audit=True), request, audit=True))
+            out.append(Fetch(self.expect(request, audit=True), request, Purpose.AUDIT))
 
     def _take_audit(
         self, request: Request, status: int, body: bytes, headers: Mapping[str, str], now: int,

@@ -28,6 +28,15 @@ class Request(Struct, frozen=True):
     interval: str = ""
 
 
+class Purpose(StrEnum):
+    """Why something is asked for by REST, the most urgent first."""
+
+    RESYNC = "resync"
+    AUDIT = "audit"
+    """Only to compare with."""
+    BACKFILL = "backfill"
+
+
 class Send(Struct, frozen=True):
     """Put this text frame on the socket, at the venue's pace."""
 
@@ -39,8 +48,7 @@ class Fetch(Struct, frozen=True):
 
     id: int
     request: Request
-    audit: bool = False
-    """Only to compare with: everything else goes first."""
+    purpose: Purpose = Purpose.RESYNC
 
 
 class Reconnect(Struct, frozen=True):
@@ -78,12 +86,16 @@ class NeedSnapshot(Struct, frozen=True):
 
 
 class NeedTrades(Struct, frozen=True):
-    """The tape has a hole between two ids (exclusive), or from the last stored trade on."""
+    """The tape has a hole between two ids (exclusive)."""
 
+    venue: str
     symbol: str
     channel: Channel
     after: str
     before: str
+    from_time: int
+    """Exchange time, ns, of the trade before what is missing; ``to_time``: of the one behind it."""
+    to_time: int
     reason: str
 
 

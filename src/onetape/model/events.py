@@ -182,6 +182,21 @@ class GapOpened(_MarketEvent, frozen=True, gc=False, tag="gap_opened"):
     cause: str
 
 
+class GapFilling(_MarketEvent, frozen=True, gc=False, tag="gap_filling"):
+    """The venue is being asked for what is missing."""
+
+    channel: Channel
+    after: str
+    before: str
+    from_time: int
+    to_time: int
+    attempts: int
+    """The first is 1."""
+    cause: str
+    """Why the attempt before brought not all; empty: there was none."""
+    recovered: int = 0
+
+
 class GapClosed(_MarketEvent, frozen=True, gc=False, tag="gap_closed"):
     channel: Channel
     after: str
@@ -239,7 +254,7 @@ class FeedError(_Event, frozen=True, gc=False, tag="feed_error"):
 
 Event = (
     Trade | BookSnapshot | BookDelta | Quote | Ticker | Candle | FeedStatus | ConnectionState | VenueStatus
-    | ConnectionGap | GapOpened | GapClosed | Skipped | InstrumentChanged | FeedError | BookAudited
+    | ConnectionGap | GapOpened | GapFilling | GapClosed | Skipped | InstrumentChanged | FeedError | BookAudited
 )
 
 

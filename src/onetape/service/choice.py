@@ -35,8 +35,12 @@ class Choice(Struct, frozen=True):
     intervals: tuple[str, ...]
     websocket: Mapping[str, tuple[str, ...]]
     rest: tuple[str, ...]
+    history: tuple[str, ...]
+    """REST that has the tape's past; empty: ``rest``."""
     timings: VenueTimings
     patience: Patience
+    max_age_ns: int
+    """Of trades that are missing and asked for; 0: none are."""
     proxy: str | None = None
     local_address: str | None = None
     deflate: bool = False
@@ -156,7 +160,8 @@ def _choice(name: str, settings: Settings, problems: list[str]) -> Choice:
             route: (own.websocket or {}).get(route) or (own.websocket or {}).get("*") or urls
             for route, urls in endpoints.websocket.items()
         },
-        rest=own.rest or endpoints.rest,
+        rest=own.rest or endpoints.rest, history=own.history or (() if own.rest else endpoints.history),
+        max_age_ns=round(settings.backfill.max_age * SECOND) if settings.backfill.enabled else 0,
         timings=_timings(_timings(_audited(spec.timings), settings.timings), own.timings or Timings()),
         patience=_patience(settings.reconnect, own.reconnect), proxy=own.proxy or settings.proxy,
         local_address=own.local_address, deflate=own.deflate,

@@ -15,12 +15,24 @@ from onetape.errors import OneTapeError, RestError, UsageError
 from onetape.feed.connection import Access, Network
 from onetape.feed.door import Door
 from onetape.feed.governor import Governor, Priority
-from onetape.feed.inputs import Listed, Setup, Started, Stopped, Unlisted
+from onetape.feed.inputs import Listed, Needed, Setup, Started, Stopped, Unlisted
 from onetape.feed.recording import VERSION, Header, RecordingWriter
 from onetape.feed.rest import Reply, Rest, Unanswered, client
 from onetape.feed.socket import Way
 from onetape.feed.steady import SteadyClock
-from onetape.model import TAPES, Channel, Event, FeedError, GapClosed, GapOpened, Instrument, InstrumentId, Request
+from onetape.model import (
+    TAPES,
+    Channel,
+    Event,
+    FeedError,
+    GapClosed,
+    GapFilling,
+    GapOpened,
+    Instrument,
+    InstrumentId,
+    NeedTrades,
+    Request,
+)
 from onetape.book.sync import BookSync
 from onetape.pipeline import Policy
 from onetape.service.choice import Choice, lines, tradable, unknown_pairs
@@ -80,7 +92,7 @@ class Collector:
             accesses = {it.venue: await self._access(it, stack) for it in self.choices}
             self.network = Network(
                 self.door, accesses, self._take, record=self.recorder.add if self.recorder else lambda _: None,
-                waker=self.keeper, clock=self.clock,
+                waker=self if self.keeper else None, clock=self.clock,
             )
             try:
                 await self._collect(accesses, stop, stopping)
@@ -119,7 +131,9 @@ class Collector:
     async def _access(self, choice: Choice, stack: AsyncExitStack) -> Access:
         http: aiohttp.ClientSession = await stack.enter_async_context(client(choice.proxy, choice.local_address))
         venue = venues.create(choice.venue)
-        rest = Rest(http, venue, choice.rest, self.governors[choice.venue], clock=self.clock)
+        rest = Rest(
+            http, venue, choice.rest, self.governors[choice.venue], clock=self.clock, history=choice.history,
+        )
         way = Way(choice.proxy, choice.local_address, deflate=choice.deflate)
         return Access(choice.spec, choice.websocket, rest, way)
 
@@ -144,14 +158,28 @@ class Collector:
         if isinstance(event, FeedError) and event.permanent and event.symbol and event.venue in self._doubts:
             self._doubts[event.venue].set()  # what is refused for good may be listed no more
         if self.keeper is not None:
-            self.keeper.handle(event)  # and publishes
+            self._ask_for(self.keeper.handle(event))  # and publishes
         else:
             self._publish(event)
         self._log(event)
 
+    def next_wake(self) -> int | None:
+        """Of the pipeline."""
+        return None if self.keeper is None else self.keeper.next_wake()
+
+    def wake(self, now: int) -> None:
+        """The pipeline's deadlines: what it misses then is asked for."""
+        if self.keeper is not None:
+            self._ask_for(self.keeper.wake(now))
+
+    def _ask_for(self, needs: Sequence[NeedTrades]) -> None:
+        """As an input of its own, after the one that showed that something is missing: so it is recorded."""
+        for it in needs:
+            self.network.enter_soon(Needed, it.venue, need=it)
+
     def _kept(self, event: Event) -> None:
         """What comes out of the pipeline: what came in but once, and what the pipeline says itself."""
-        if isinstance(event, GapOpened | GapClosed):
+        if isinstance(event, GapOpened | GapFilling | GapClosed):
             self.meter.add(event)
             self._log(event)
         self._publish(event)
@@ -163,7 +191,7 @@ class Collector:
         self.reasons.pop(choice.venue, None)
         self._check_pairs(choice, instruments)
         self.instruments.update({it.id: it for it in instruments})
-        self.network.enter(Started, choice.venue, lines=setups, instruments=instruments)
+        self.network.enter(Started, choice.venue, lines=setups, instruments=instruments, max_age_ns=choice.max_age_ns)
         clock_at, refresh_at = self.clock(), self.clock() + choice.timings.refresh_ns
         while True:
             self._note_lines(choice, setups)

@@ -131,7 +131,7 @@ async def serve(simulated: Simulated, stack: AsyncExitStack) -> Server:
 def redirect(choice: Choice, server: Server) -> Choice:
     """To the simulator; the path of the venue's own address stays."""
     return structs.replace(
-        choice, rest=(server.rest_url(choice.venue),), proxy=None, local_address=None,
+        choice, rest=(server.rest_url(choice.venue),), history=(), proxy=None, local_address=None,
         websocket={
             route: tuple(server.websocket_url(choice.venue) + path_of(url) for url in urls[:1])
             for route, urls in choice.websocket.items()

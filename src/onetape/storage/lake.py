@@ -33,6 +33,7 @@ from onetape.storage.rows import (
     StoredGap,
     candles_of_journal,
     candles_of_lake,
+    gap_of,
     trades_of_journal,
     trades_of_lake,
 )
@@ -41,9 +42,12 @@ from onetape.storage.selection import (
     Codes,
     Query,
     Selection,
+    Where,
     in_journal,
     in_lake,
+    known_by,
     relevant,
+    span_of,
     sql_of,
     wanted_of,
     where_of,
@@ -55,6 +59,8 @@ from onetape.tape.coverage import Coverage
 __all__ = ["Lake", "Selection", "StoredGap", "StoredInstrument"]
 
 ALL = Selection()
+Span = tuple[int, int]
+"""First and last, ns, both inclusive."""
 _GAP = "channel, after, before, from_time, to_time, state, cause, recovered, available_at"
 
 
@@ -94,9 +100,26 @@ class Lake:
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def trades(self, selection: Selection = ALL) -> list[Trade]:
-        """By exchange_time, those of one time as they were stored; each number with the digits of the wire."""
-        return consistently(self._store, lambda moment: self._trades(moment, selection))
+    def trades(self, selection: Selection = ALL, *, as_of: int | None = None) -> list[Trade]:
+        """By exchange_time, those of one time as they were stored; each number with the digits of the wire.
+
+        ``as_of``: only those that were available by then, ns.
+        """
+        return consistently(self._store, lambda moment: self._trades(moment, selection, as_of))
+
+    def spans(self, selection: Selection = ALL, *, as_of: int | None = None) -> dict[TapeId, Span]:
+        """Exchange times of the first and the last stored trade of each tape; ``as_of`` as of ``trades``.
+
+        The times and the limit of the selection do not matter.
+        """
+        query = Query("trades", known_by(Where(), as_of), "exchange_time", ("channel",))
+        found = consistently(self._store, lambda moment: self._spans(moment, selection, query))
+        return {(venue, symbol, Channel(channel)): span for (venue, symbol, channel), span in found.items()}
+
+    def candle_spans(self, selection: Selection = ALL, source: str = "trades") -> dict[tuple[str, str, str], Span]:
+        """Ends of the first and the last stored candle by venue, symbol and interval; the selection as of ``spans``."""
+        query = Query("candles", Where().also("source = ?", source), "end", ("interval",))
+        return consistently(self._store, lambda moment: self._spans(moment, selection, query))
 
     def candles(
         self, selection: Selection = ALL, interval: str | None = None, *, source: str = "trades",
@@ -109,8 +132,7 @@ class Lake:
         where = where_of(selection, "end", "end").also("source = ?", source)
         if interval is not None:
             where = where.also("interval = ?", interval)
-        if as_of is not None:
-            where = where.also("available_at <= ?", as_of)
+        where = known_by(where, as_of)
         rank = ("revision", "available_at") if latest else ()
         query = Query("candles", where, "end", ("interval", "end"), rank)
         found = consistently(self._store, lambda moment: self._candles(moment, selection, query))
@@ -119,15 +141,18 @@ class Lake:
                 found, lambda it: (it.venue, it.symbol, it.interval, it.end), lambda it: (it.revision, it.available_at))
         return _newest(found, selection.limit)
 
-    def gaps(self, selection: Selection = ALL) -> list[StoredGap]:
-        """Each in its latest state, by where it begins; those that touch the time of the selection."""
-        where = where_of(selection, "from_time", "to_time")
+    def gaps(self, selection: Selection = ALL, *, as_of: int | None = None) -> list[StoredGap]:
+        """Each once, as it is now, by where it begins; those that touch the time of the selection.
+
+        ``as_of``: as they were known at that time, ns.
+        """
+        where = known_by(where_of(selection, "from_time", "to_time"), as_of)
         query = Query("gaps", where, "from_time")
         everything = msgspec.structs.replace(selection, limit=None)
-        found = consistently(self._store, lambda moment: self._gaps(moment, everything, query))
-        found = _best(  # not by time alone: what an older recording has healed was healed after it was opened
-            found, lambda it: (it.venue, it.symbol, it.channel, it.after, it.before),
-            lambda it: (it.state != "open", it.available_at))
+        steps: dict[Any, list[Placed]] = {}
+        for placed in consistently(self._store, lambda moment: self._gaps(moment, everything, query)):
+            steps.setdefault(placed[1][:5], []).append(placed)
+        found = [(min(of)[0], gap_of([it for _, it in sorted(of)])) for of in steps.values()]
         return _newest(found, selection.limit)
 
     def books(self, selection: Selection = ALL) -> list[BookSnapshot]:
@@ -158,14 +183,40 @@ class Lake:
 
     # --- of one moment ----------------------------------------------------------------------------------------------
 
-    def _trades(self, moment: Moment, selection: Selection) -> list[Trade]:
-        query = Query("trades", where_of(selection, "exchange_time", "exchange_time"), "exchange_time")
+    def _trades(self, moment: Moment, selection: Selection, as_of: int | None) -> list[Trade]:
+        where = known_by(where_of(selection, "exchange_time", "exchange_time"), as_of)
+        query = Query("trades", where, "exchange_time")
         tail = list(_of_journal(moment, selection, query, TRADE_IN_JOURNAL))
         proven = proven_tapes(moment) if tail else set(moment.coverage)
         found = list(trades_of_lake(self._of_lake(moment, selection, query, TRADE_IN_LAKE), proven))
         for writer, known, rows in tail:
             found += trades_of_journal(rows, writer, known, proven)
         return _newest(found, selection.limit)
+
+    def _spans(self, moment: Moment, selection: Selection, query: Query) -> dict[tuple[str, str, str], Span]:
+        """The earliest and the latest time of each instrument and of what ``query.of`` names."""
+        out: dict[tuple[str, str, str], Span] = {}
+
+        def add(id: Sequence[str], of: str, first: int, last: int) -> None:
+            known = out.get((id[0], id[1], of), (first, last))
+            out[id[0], id[1], of] = min(first, known[0]), max(last, known[1])
+
+        anytime = msgspec.structs.replace(selection, start=None, end=None)
+        if files := relevant((it for it in moment.lake if it.table == query.table), anytime, moment.instruments):
+            where = in_lake(query.where, anytime)
+            sql = span_of(query, ("venue", "symbol"), scan(moment.store, files), where)
+            for venue, symbol, of, *span in self._duck.execute(sql, list(where.parameters)).fetchall():
+                add((venue, symbol), of, *span)
+        for it in moment.journal:
+            with opened(it) as file:
+                known = instruments_of(file)
+                if not (wanted := wanted_of(anytime, known)):
+                    continue
+                where = in_journal(query.where, anytime, wanted, known)
+                rows = file.execute(span_of(query, ("instrument",), query.table, where), where.parameters)
+                for code, of, *span in rows:
+                    add(known[code], CHANNELS[of] if query.of == ("channel",) else of, *span)
+        return out
 
     def _candles(self, moment: Moment, selection: Selection, query: Query) -> list[Placed]:
         found = list(candles_of_lake(self._of_lake(moment, selection, query, CANDLE_IN_LAKE)))
@@ -176,12 +227,12 @@ class Lake:
     def _gaps(self, moment: Moment, selection: Selection, query: Query) -> list[Placed]:
         rows = self._of_lake(moment, selection, query, f"from_time, writer, pos, venue, symbol, {_GAP}")
         found: list[Placed] = [
-            ((time, writer, pos), StoredGap(venue, symbol, Channel(channel), *rest))
+            ((time, writer, pos), (venue, symbol, Channel(channel), *rest))
             for time, writer, pos, venue, symbol, channel, *rest in rows
         ]
         for writer, known, tail in _of_journal(moment, selection, query, f"from_time, pos, instrument, {_GAP}"):
             found += (
-                ((time, writer, pos), StoredGap(*known[instrument], CHANNELS[channel], *rest))
+                ((time, writer, pos), (*known[instrument], CHANNELS[channel], *rest))
                 for time, pos, instrument, channel, *rest in tail
             )
         return found

@@ -2,7 +2,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from msgspec import structs
+from msgspec import Struct, structs
 
 from onetape.candles.batch import build
 from onetape.candles.series import Series, StaleRange
@@ -60,7 +60,7 @@ class Stored:
 
     def _candles(self, id: InstrumentId, intervals: Sequence[str], last: int) -> tuple[int | None, list[Candle]]:
         """Until when candles are final, and the final minutes of those that are not, as far as there are any."""
-        final_until = _final_until(self.lake, id, last)
+        final_until = finished_until(self.lake, id, last)
         if final_until is None or "1m" not in intervals:
             return final_until, []
         since = _longest(final_until, intervals)
@@ -69,26 +69,24 @@ class Stored:
 
     def _ledger(self, id: InstrumentId, channel: Channel) -> LedgerState:
         coverage = self._covered(id, channel)
-        if not coverage:
-            return LedgerState()
-        missing = [it for it in self.gaps.get((*id, channel), ()) if not _covers(coverage, it)]
         return LedgerState(
             intervals=tuple(coverage),
             gaps=tuple(
-                OpenGap(int(it.after), int(it.before), it.from_time, it.to_time, it.available_at, it.recovered)
-                for it in missing if it.state == "open"
+                OpenGap(
+                    it.after, it.before, it.from_time, it.to_time, it.opened_at, it.recovered, it.attempts,
+                    it.cause if it.state == "unhealable" else "",
+                    *((int(it.after), int(it.before)) if coverage else ()),
+                )
+                for it in self.gaps.get((*id, channel), ()) if it.state != "healed" and not _covers(coverage, it)
             ),
-            closed=tuple((int(it.after), int(it.before)) for it in missing if it.state != "open"),
         )
 
     def _missing(self, id: InstrumentId, channel: Channel) -> list[tuple[int, int]]:
-        """Where ids are consecutive, the holes between them that no venue has explained; else the gaps."""
+        """Where ids are consecutive, the holes between them; else the gaps."""
         coverage = self._covered(id, channel)
-        gaps = self.gaps.get((*id, channel), ())
-        if not coverage:
-            return [(it.from_time, it.to_time) for it in gaps if it.state != "healed"]
-        explained = {(it.from_time, it.to_time) for it in gaps if it.state == "healed"}
-        return [it for it in _holes(coverage) if it not in explained]
+        if coverage:
+            return _holes(coverage)
+        return [(it.from_time, it.to_time) for it in self.gaps.get((*id, channel), ()) if it.state != "healed"]
 
     def _covered(self, id: InstrumentId, channel: Channel) -> Coverage:
         return self.coverage.get((*id, channel), UNPROVEN)
@@ -103,67 +101,124 @@ def feeding(lake: Lake, coverage: Coverages, id: InstrumentId) -> Channel | None
     return min(stored, key=lambda it: (_since(coverage.get((*id, it), UNPROVEN)) or 0, it is not tape))
 
 
+class Rebuilt(Struct, frozen=True):
+    """What the stored trades of a part of a tape say of its final candles."""
+
+    start: int
+    end: int
+    same: int
+    """Candles that are stored as they are."""
+    changed: Sequence[Candle]
+    """Those that differ, as their next revision; and those that were missing."""
+
+
 def rebuilt(
     lake: Lake, coverage: Coverages, id: InstrumentId, stale: StaleRange, now: int,
 ) -> Iterator[list[Candle]]:
-    """Final candles whose stored trades say something else than they do, each as its next revision.
+    """Final candles whose stored trades say something else than they do, each as its next revision."""
+    return (list(it.changed) for it in rebuild(lake, coverage, id, stale, now))
 
-    In parts, so that no more than an hour of trades, or those of one candle, are held.
+
+def rebuild(
+    lake: Lake, coverage: Coverages, id: InstrumentId, stale: StaleRange, now: int,
+) -> Iterator[Rebuilt]:
+    """All final candles of a range, part by part, the newest first; empty ones that carry a close stay as they are.
+
+    No more than an hour of trades is held, and the candles of an hour, or one of a longer interval.
     """
+    tape = _tape(lake, coverage, id)
+    if tape is None:
+        return
+    for start, end in _parts(lake, id, tape.channel, stale):
+        known: dict[int, int] = {}
+        trades = _noting(_hourly(lake, id, tape.channel, start, end), stale.interval, known)
+        stored = {it.end: it for it in lake.candles(_of(id, start=start + 1, end=end + 1), stale.interval)}
+        built = build(trades, stale.interval, now, until=end, covered_since=tape.since, gaps=tape.missing)
+        changed = list(_revisions(built, stored, known))
+        yield Rebuilt(start, end, len(built) - len(changed), changed)
+
+
+class _Tape(Struct, frozen=True):
+    """The trades that make an instrument's candles."""
+
+    channel: Channel
+    since: int
+    """From then on it is covered, ns, but for what is ``missing``."""
+    missing: Sequence[tuple[int, int]]
+
+
+def _tape(lake: Lake, coverage: Coverages, id: InstrumentId, as_of: int | None = None) -> _Tape | None:
+    """None where no trade is stored, or none was by ``as_of``."""
     channel = feeding(lake, coverage, id)
     if channel is None:
-        return
+        return None
     known = coverage.get((*id, channel), UNPROVEN)
-    for start, end in _parts(lake, id, channel, stale):
-        trades = lake.trades(_of(id, channel=channel, start=start, end=end))
-        stored = {it.end: it for it in lake.candles(_of(id, start=start + 1, end=end + 1), stale.interval)}
-        built = build(
-            trades, stale.interval, now, until=end, covered_since=_since(known) or _NEVER, gaps=_holes(known),
-        )
-        yield list(_revisions(built, stored, _known(trades, stale.interval), proven=bool(known)))
+    since = _since(known)
+    if since is not None and as_of is None:
+        return _Tape(channel, since, _holes(known))
+    selection = _of(id, channel=channel)
+    span = lake.spans(selection, as_of=as_of).get((*id, channel))
+    gaps = lake.gaps(selection, as_of=as_of)
+    missing = [(it.from_time, it.to_time) for it in gaps if it.state != "healed"]
+    return None if span is None else _Tape(channel, span[0], missing)
 
 
-def _known(trades: Iterable[Trade], interval: str) -> dict[int, int]:
-    """When the last trade of each candle became available, by their ends."""
+def _hourly(lake: Lake, id: InstrumentId, channel: Channel, start: int, end: int) -> Iterator[Trade]:
+    """Of a long candle as of a short one no more than an hour is held."""
+    for begin in range(start, end, HOUR):
+        yield from lake.trades(_of(id, channel=channel, start=begin, end=min(begin + HOUR, end)))
+
+
+def _noting(trades: Iterable[Trade], interval: str, known: dict[int, int]) -> Iterator[Trade]:
+    """Notes when the last trade of each candle became available, by their ends."""
     series = Series(interval, 0, carry_empty=False)
-    out: dict[int, int] = {}
     for it in trades:
         end = series.end_of(it.exchange_time)
-        out[end] = max(out.get(end, 0), it.available_at)
-    return out
+        known[end] = max(known.get(end, 0), it.available_at)
+        yield it
 
 
-def running(lake: Lake, selection: Selection, interval: str) -> list[Candle]:
-    """The candles of an interval that are not final yet, as far as their trades are stored: provisional."""
+def running(lake: Lake, selection: Selection, interval: str, *, as_of: int | None = None) -> list[Candle]:
+    """The candles of an interval that are not final yet, as far as their trades are stored: provisional.
+
+    ``as_of``: as they would have been shown at that time, ns.
+    """
     out: list[Candle] = []
     coverage = lake.coverage()
     for it in lake.instruments():
         id = InstrumentId(it.venue, it.symbol)
-        if selection.venue not in (None, it.venue) or (selection.instruments and id not in selection.instruments):
-            continue
-        channel = feeding(lake, coverage, id)
-        if channel is None:
-            continue
-        known = coverage.get((*id, channel), UNPROVEN)
-        (last,) = lake.trades(_of(id, channel=channel, limit=1))
-        until = _final_until(lake, id, last.exchange_time)
-        trades = lake.trades(_of(id, channel=channel, start=None if until is None else _longest(until, (interval,))))
-        built = build(
-            trades, interval, last.available_at, until=_NEVER, covered_since=_since(known), gaps=_holes(known),
-        )
-        out += (structs.replace(candle, final=False) for candle in built if until is None or candle.end > until)
+        if selection.venue in (None, it.venue) and (not selection.instruments or id in selection.instruments):
+            out += _running(lake, coverage, id, interval, as_of)
     since, end = selection.start, selection.end
     return [it for it in out if (since is None or it.end >= since) and (end is None or it.end < end)]
 
 
-def _final_until(lake: Lake, id: InstrumentId, last: int) -> int | None:
+def _running(lake: Lake, coverage: Coverages, id: InstrumentId, interval: str, as_of: int | None) -> Iterator[Candle]:
+    tape = _tape(lake, coverage, id, as_of)
+    if tape is None:
+        return
+    (last,) = lake.trades(_of(id, channel=tape.channel, limit=1), as_of=as_of)
+    until = finished_until(lake, id, last.exchange_time, as_of)
+    since = None if until is None else _longest(until, (interval,))
+    trades = lake.trades(_of(id, channel=tape.channel, start=since), as_of=as_of)
+    known: dict[int, int] = {}
+    built = build(
+        _noting(trades, interval, known), interval, last.available_at, until=_NEVER, covered_since=tape.since,
+        gaps=tape.missing,
+    )
+    for it in built:
+        if until is None or it.end > until:  # a late trade may have come after the last one of the exchange's time
+            yield structs.replace(it, final=False, received_time=known[it.end], available_at=known[it.end])
+
+
+def finished_until(lake: Lake, id: InstrumentId, last: int, as_of: int | None = None) -> int | None:
     """Until when the candles of a tape are final whose last trade has this time; None: none is."""
-    near = lake.candles(_of(id, start=last - DAY)) or lake.candles(_of(id, limit=1))
+    near = lake.candles(_of(id, start=last - DAY), as_of=as_of) or lake.candles(_of(id, limit=1), as_of=as_of)
     return near[-1].end if near else None
 
 
 def _revisions(
-    built: Iterable[Candle], stored: dict[int, Candle], known: dict[int, int], *, proven: bool,
+    built: Iterable[Candle], stored: Mapping[int, Candle], known: Mapping[int, int],
 ) -> Iterator[Candle]:
     """What differs from what is stored; never available before its end, its trades, or the revision before it."""
     for it in built:
@@ -172,16 +227,12 @@ def _revisions(
         if before is None:
             yield structs.replace(it, available_at=at, received_time=at)
             continue
-        complete = it.complete if proven else before.complete  # else a late trade proves nothing, either way
         unchanged = structs.replace(
             it, received_time=before.received_time, available_at=before.available_at, revision=before.revision,
-            complete=complete,
         )
         if unchanged != before:
             at = max(at, before.available_at)
-            yield structs.replace(
-                it, available_at=at, received_time=at, revision=before.revision + 1, complete=complete,
-            )
+            yield structs.replace(it, available_at=at, received_time=at, revision=before.revision + 1)
 
 
 def _parts(lake: Lake, id: InstrumentId, channel: Channel, stale: StaleRange) -> Iterator[tuple[int, int]]:
@@ -201,7 +252,7 @@ def _longest(final_until: int, intervals: Sequence[str]) -> int:
 
 
 def _covers(coverage: Coverage, gap: StoredGap) -> bool:
-    return coverage.covers(int(gap.after) + 1, int(gap.before) - 1)
+    return bool(coverage) and coverage.covers(int(gap.after) + 1, int(gap.before) - 1)
 
 
 def _since(coverage: Coverage) -> int | None:

@@ -122,7 +122,11 @@ def cut(text: str, digits: int) -> Decimal:
 
 
 class StoredGap(Struct, frozen=True):
-    """Something missing on a tape, as far as it is known now: ``open``, ``healed`` or ``unhealable``."""
+    """Something missing on a tape, as far as it is known now; the journal and the lake have a row for each step of it.
+
+    ``open``: told, and to be asked for. ``filling``: the venue was asked. ``healed``: nothing is missing any more.
+    ``unhealable``: the venue does not give it, for the reason in ``cause``.
+    """
 
     venue: str
     symbol: str
@@ -132,11 +136,36 @@ class StoredGap(Struct, frozen=True):
     before: str
     """The id behind it."""
     from_time: int
+    """Exchange times, ns, of these two."""
     to_time: int
     state: str
+    detected: str
+    """How it was found."""
     cause: str
+    """Why it is in this state."""
+    attempts: int
+    """To fill it, this process's and earlier ones'."""
     recovered: int
     """Trades that were found again."""
+    opened_at: int
+    """When it was first told, ns."""
     available_at: int
+    """When it came into this state, ns: of one that is healed or unhealable, when it was closed."""
 
 
+GapStep = tuple[str, str, Channel, str, str, int, int, str, str, int, int]
+"""A row of the table ``gaps``: venue, symbol, channel, after, before, from and to time, state, cause, recovered and
+when it became available."""
+_FINAL = {"open": 0, "filling": 0, "unhealable": 1, "healed": 2}
+"""What an older recording has healed was healed after it was opened, whatever its times say."""
+
+
+def gap_of(steps: Sequence[GapStep]) -> StoredGap:
+    """What has become of one gap; its steps in the order in which they were stored."""
+    ordered = sorted(steps, key=lambda it: it[10])
+    first, last = ordered[0], max(ordered, key=lambda it: (_FINAL[it[7]], it[10]))
+    opened = next((it for it in ordered if it[7] == "open"), first)
+    return StoredGap(
+        *last[:8], detected=opened[8], cause=last[8], attempts=sum(it[7] == "filling" for it in steps),
+        recovered=last[9], opened_at=first[10], available_at=last[10],
+    )

@@ -14,6 +14,7 @@ from onetape.model import (
     FeedStatus,
     Flag,
     GapClosed,
+    GapFilling,
     GapOpened,
     Quote,
     Side,
@@ -159,6 +160,13 @@ def _opened(it: GapOpened, pos: int, instrument: int) -> Row:
     )
 
 
+def _filling(it: GapFilling, pos: int, instrument: int) -> Row:
+    return (
+        pos, instrument, _CHANNEL_CODES[it.channel], it.after, it.before, it.from_time, it.to_time, "filling", it.cause,
+        it.recovered, it.available_at,
+    )
+
+
 def _closed(it: GapClosed, pos: int, instrument: int) -> Row:
     state = "healed" if it.healed else "unhealable"
     return (
@@ -188,8 +196,8 @@ _STATE_CODES = {it: code for code, it in enumerate(STATES)}
 WRITERS: Mapping[type, tuple[str, Callable[[Any, int, int], Row]]] = {
     Trade: ("trades", _trade), Candle: ("candles", _candle), Quote: ("quotes", _quote),
     BookSnapshot: ("book_snapshots", _snapshot), BookDelta: ("book_deltas", _delta),
-    FeedStatus: ("feed_status", _status), GapOpened: ("gaps", _opened), GapClosed: ("gaps", _closed),
-    Covered: ("coverage", _covered), FeedError: ("quarantine", _error),
+    FeedStatus: ("feed_status", _status), GapOpened: ("gaps", _opened),
+    GapFilling: ("gaps", _filling), GapClosed: ("gaps", _closed), Covered: ("coverage", _covered), FeedError: ("quarantine", _error),
 }
 """Which table a record goes to, and how it becomes its row (record, pos, instrument), in which NULL stands for None.
 

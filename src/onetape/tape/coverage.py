@@ -66,6 +66,11 @@ class Coverage:
         return last - first + 1 - before
 
     @property
+    def first(self) -> Interval | None:
+        """The lowest interval."""
+        return Interval(self._first[0], self._last[0], self._from[0], self._to[0]) if self._first else None
+
+    @property
     def last(self) -> Interval | None:
         """The highest interval."""
         return Interval(self._first[-1], self._last[-1], self._from[-1], self._to[-1]) if self._first else None

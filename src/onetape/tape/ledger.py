@@ -3,7 +3,7 @@
 Sans-I/O. Where a venue's ids are consecutive, coverage is a set of intervals: a trade covers (after, id], so aggregates
 and single matches follow one rule, and it does not matter in which order they come. A hole is only suspected at first;
 if it is still there after the grace it is a gap: told, and asked for. Where ids prove nothing (Bybit), trades are only
-kept apart by them.
+kept apart by them, and others say where something may be missing.
 """
 from bisect import bisect_left, bisect_right, insort
 from collections import OrderedDict, deque
@@ -13,7 +13,17 @@ from operator import attrgetter
 from msgspec import Struct, structs
 
 from onetape.clock import HOUR, MILLISECOND
-from onetape.model import Channel, GapClosed, GapOpened, InstrumentId, NeedTrades, Skipped, Trade
+from onetape.model import (
+    Channel,
+    GapClosed,
+    GapFilling,
+    GapOpened,
+    InstrumentId,
+    NeedTrades,
+    Skipped,
+    Source,
+    Trade,
+)
 from onetape.tape.coverage import Coverage, Covered, Interval
 
 GRACE_NS = 250 * MILLISECOND
@@ -21,21 +31,33 @@ WINDOW_NS = HOUR
 MAX_WINDOW = 500_000  # ids of one hour: 140 trades a second
 MAX_HOURS = 8  # that are held at a time; what is forgotten can be read again
 MAX_INTERVALS = 10_000  # holes that are kept apart; beyond, the oldest interval is forgotten, and what lies below it
+MAX_GAPS = 10_000  # of a tape whose ids prove nothing; beyond, the oldest is on record only
 
-Output = GapOpened | GapClosed | NeedTrades
+IDS_MISSING = "ids are missing"
+FILLED = "filled"
+
+Output = GapOpened | GapFilling | GapClosed | NeedTrades
 NEW: Sequence[Output] = ()
 """The trade is new, and nothing follows from it."""
 
 
 class OpenGap(Struct):
-    """Ids strictly between ``after`` and ``before`` are missing, or were."""
+    """What lies strictly between the trades ``after`` and ``before`` is missing, or may be."""
 
-    after: int
-    before: int
+    after: str
+    before: str
     from_time: int
     to_time: int
     opened_at: int
     recovered: int = 0
+    attempts: int = 0
+    unhealable: str = ""
+    """Why the venue does not give it; empty: it may."""
+    low: int = 0
+    """The ids as numbers, where they are consecutive."""
+    high: int = 0
+    earliest: Trade | None = None
+    """Where ids prove nothing: the first one that was found again. Behind it the venue has given all."""
 
 
 class LedgerState(Struct, frozen=True):
@@ -43,8 +65,6 @@ class LedgerState(Struct, frozen=True):
 
     intervals: tuple[Interval, ...] = ()
     gaps: tuple[OpenGap, ...] = ()
-    closed: tuple[tuple[int, int], ...] = ()
-    """(after, before) of what is missing for good, or never was: not to be asked for again."""
 
 
 class _Suspect(Struct, frozen=True):
@@ -53,7 +73,7 @@ class _Suspect(Struct, frozen=True):
     before: int
 
 
-_after, _before = attrgetter("after"), attrgetter("before")
+_low, _high = attrgetter("low"), attrgetter("high")
 
 
 class TradeLedger:
@@ -69,14 +89,14 @@ class TradeLedger:
         self.received = self.duplicates = self.skipped = self.forgotten = 0
         self._grace_ns = grace_ns
         self._coverage = Coverage(state.intervals)
-        self._gaps = sorted(map(structs.replace, state.gaps), key=_after)  # disjoint, so by both ends
+        self._gaps = sorted(map(structs.replace, state.gaps), key=_low)  # disjoint, so by both ends
         self._suspects: deque[_Suspect] = deque()
         if state.intervals:  # what was only suspected when the process ended is told at the first wake
             self._suspects.append(_Suspect(0, state.intervals[0].first, state.intervals[-1].last))
-        self._closed = list(state.closed)
         self._told_gaps = Coverage()  # ids that were told to be missing, once
-        for after, before in (*((it.after, it.before) for it in self._gaps), *self._closed):
-            self._told_gaps.add(after + 1, before - 1, 0, 0)
+        for it in self._gaps:
+            if it.high:
+                self._told_gaps.add(it.low + 1, it.high - 1, 0, 0)
         self._stored = stored
         self._hours: OrderedDict[int, dict[str, None]] = OrderedDict()  # ids by the hour of their trades
         self._told = self._coverage.last  # of the coverage that ``take_covered`` has told, the highest interval
@@ -87,28 +107,44 @@ class TradeLedger:
         return self._coverage
 
     @property
+    def since(self) -> int | None:
+        """Exchange time, ns, from which it is covered, but for the gaps; None: nothing is, or ids prove nothing."""
+        first = self._coverage.first
+        return None if first is None else first.from_time
+
+    @property
     def gaps(self) -> Sequence[OpenGap]:
         return self._gaps
 
     def state(self) -> LedgerState:
-        return LedgerState(tuple(self._coverage), tuple(self._gaps), tuple(self._closed))
+        return LedgerState(tuple(self._coverage), tuple(self._gaps))
 
     def receive(self, it: Trade, now: int) -> Sequence[Output] | None:
         """None for a trade that was had before; else what follows from the new one, mostly nothing."""
         if it.after is None:
-            return self._receive_by_id(it.id, it.exchange_time)
+            new = self._receive_by_id(it.id, it.exchange_time)
+            if new is not None and self._gaps and it.source is Source.BACKFILL:
+                self._recover(it)
+            return new
         last = int(it.id)
         if self._coverage.extend(it.after, last, it.exchange_time):
             self.received += 1
             return NEW
-        return self._cover(it.after + 1, last, it.exchange_time, now)
+        return self._cover(it.after + 1, last, it.exchange_time, now, FILLED)
+
+    def knows(self, it: Trade) -> bool:
+        """It was had before."""
+        if it.after is not None:
+            return self._coverage.covers(it.after + 1, int(it.id))
+        hour = it.exchange_time - it.exchange_time % WINDOW_NS
+        return it.id in (self._hours.get(hour) or self._open_hour(hour))
 
     def skip(self, it: Skipped, now: int) -> Sequence[Output] | None:
         """As ``receive``, for ids that have no place on the tape: they count as covered."""
         if it.after is None:
             return self._receive_by_id(it.last, it.exchange_time)
         self.skipped += 1
-        return self._cover(it.after + 1, int(it.last), it.exchange_time, now)
+        return self._cover(it.after + 1, int(it.last), it.exchange_time, now, it.reason)
 
     def next_wake(self) -> int | None:
         """When the oldest suspicion has had its grace."""
@@ -135,16 +171,93 @@ class TradeLedger:
         fresh, self._fresh = self._fresh, []
         return fresh
 
-    def close(self, gap: OpenGap, cause: str, now: int, *, healed: bool = False) -> GapClosed:
-        """Ends a gap that no trade will fill: the venue has nothing there (``healed``), or gives it no more."""
+    # --- gaps ---------------------------------------------------------------------------------------------------------
+
+    def needs(self) -> list[NeedTrades]:
+        """What is missing, and may be had: at a start, all that was not healed before."""
+        return [self._need(it, "not healed before") for it in self._gaps if not it.unhealable]
+
+    def open(self, it: GapOpened, now: int) -> list[Output]:
+        """Somebody else says that something may be missing: no id would show it."""
+        if self._find(it.after, it.before) is not None:
+            return []
+        gap = OpenGap(it.after, it.before, it.from_time, it.to_time, now)
+        self._gaps.append(gap)
+        if len(self._gaps) > MAX_GAPS:
+            del self._gaps[0]
+            self.forgotten += 1
+        return [it, self._need(gap, it.cause)]
+
+    def filling(self, it: GapFilling) -> list[Output]:
+        """The venue is being asked; of a gap that is no longer one: nothing."""
+        gap = self._find(it.after, it.before)
+        if gap is None:
+            return []
+        gap.attempts += 1
+        return [structs.replace(it, attempts=gap.attempts, recovered=gap.recovered)]
+
+    def close(self, it: GapClosed, now: int) -> list[Output]:
+        """Who has asked the venue says what came of it. Where ids are consecutive, they alone say what is healed."""
+        gap = self._find(it.after, it.before)
+        if gap is None:
+            return []
+        if not it.healed:
+            return self._give_up(gap, it.cause, now)
+        if gap.high:
+            return []
         self._gaps.remove(gap)
-        if not self._coverage.covers(gap.after + 1, gap.before - 1):
-            self._closed.append((gap.after, gap.before))
-        return self._tell_closed(gap, cause, now, healed=healed)
+        return [self._closed(gap, it.cause, now, healed=True)]
+
+    def _give_up(self, gap: OpenGap, cause: str, now: int) -> list[Output]:
+        """What is left of it stays on record, and is not asked for again until somebody says so."""
+        left = self._left(gap, now)
+        if left == [gap]:
+            gap.unhealable = cause
+            return [self._closed(gap, cause, now, healed=False)]
+        out: list[Output] = []
+        self._gaps.remove(gap)
+        for it in left:  # before the whole one ends: at no moment it looks as if all were there
+            it.unhealable = cause
+            insort(self._gaps, it, key=_low)
+            out += [self._opened(it, f"the rest of the gap after {gap.after}", now)]
+            out += [self._closed(it, cause, now, healed=False)]
+        rest = ", ".join(f"{it.after} to {it.before}" for it in left[:3]) + (", ..." if len(left) > 3 else "")
+        return [*out, self._closed(gap, f"filled, but for {rest}", now, healed=True)]
+
+    def _left(self, gap: OpenGap, now: int) -> list[OpenGap]:
+        if not gap.high:
+            first = gap.earliest
+            if first is None:
+                return [gap]
+            return [OpenGap(gap.after, first.id, gap.from_time, first.exchange_time, now)]
+        holes = self._coverage.missing(gap.low, gap.high)
+        if len(holes) == 1 and holes[0].first == gap.low + 1 and holes[0].last == gap.high - 1:
+            return [gap]
+        return [_gap_of(it, now) for it in holes]
+
+    def _find(self, after: str, before: str) -> OpenGap | None:
+        return next((it for it in self._gaps if it.after == after and it.before == before), None)
+
+    def _need(self, it: OpenGap, reason: str) -> NeedTrades:
+        return NeedTrades(*self.id, self.channel, it.after, it.before, it.from_time, it.to_time, reason)
+
+    def _opened(self, it: OpenGap, cause: str, now: int) -> GapOpened:
+        return GapOpened(
+            venue=self.id.venue, symbol=self.id.symbol, exchange_time=it.to_time, received_time=now, available_at=now,
+            channel=self.channel, after=it.after, before=it.before, from_time=it.from_time, to_time=it.to_time,
+            cause=cause,
+        )
+
+    def _closed(self, gap: OpenGap, cause: str, now: int, *, healed: bool) -> GapClosed:
+        return GapClosed(
+            venue=self.id.venue, symbol=self.id.symbol, exchange_time=now, received_time=now, available_at=now,
+            channel=self.channel, after=gap.after, before=gap.before, from_time=gap.from_time, to_time=gap.to_time,
+            healed=healed, cause=cause, recovered=gap.recovered,
+        )
 
     # --- ids that are consecutive -----------------------------------------------------------------------------------
 
-    def _cover(self, first: int, last: int, time: int, now: int) -> Sequence[Output] | None:
+    def _cover(self, first: int, last: int, time: int, now: int, cause: str) -> Sequence[Output] | None:
         self._tell_extended()
         added = self._coverage.add(first, last, time, time)
         if not added:
@@ -158,7 +271,7 @@ class TradeLedger:
         if len(self._coverage) > MAX_INTERVALS:
             self._coverage = Coverage(list(self._coverage)[1:])
             self.forgotten += 1
-        return self._fill(first, last, added, now) if self._gaps else NEW
+        return self._fill(first, last, added, now, cause) if self._gaps else NEW
 
     def _tell_extended(self) -> None:
         """What the hot path has added to the highest interval, from its former end on: there they touch."""
@@ -172,31 +285,21 @@ class TradeLedger:
             self._suspects.append(_Suspect(now + self._grace_ns, after, before))
 
     def _open(self, hole: Interval, now: int) -> list[Output]:
-        gap = OpenGap(hole.first - 1, hole.last + 1, hole.from_time, hole.to_time, now)
-        insort(self._gaps, gap, key=_after)
+        gap = _gap_of(hole, now)
+        insort(self._gaps, gap, key=_low)
         self._told_gaps.add(hole.first, hole.last, 0, 0)
-        opened = GapOpened(
-            venue=self.id.venue, symbol=self.id.symbol, exchange_time=hole.to_time, received_time=now,
-            available_at=now, channel=self.channel, after=str(gap.after), before=str(gap.before),
-            from_time=hole.from_time, to_time=hole.to_time, cause="ids are missing",
-        )
-        return [opened, NeedTrades(self.id.symbol, self.channel, opened.after, opened.before, opened.cause)]
+        return [self._opened(gap, IDS_MISSING, now), self._need(gap, IDS_MISSING)]
 
-    def _fill(self, first: int, last: int, added: int, now: int) -> Sequence[Output]:
+    def _fill(self, first: int, last: int, added: int, now: int, cause: str) -> Sequence[Output]:
         out: list[Output] = []
-        low = bisect_right(self._gaps, first, key=_before)
-        for gap in self._gaps[low : bisect_left(self._gaps, last, key=_after)]:
-            gap.recovered += min(added, gap.before - gap.after - 1)
-            if self._coverage.covers(gap.after + 1, gap.before - 1):
-                out.append(self.close(gap, "filled", now, healed=True))
+        low = bisect_right(self._gaps, first, key=_high)
+        for gap in self._gaps[low : bisect_left(self._gaps, last, key=_low)]:
+            if cause == FILLED:
+                gap.recovered += min(added, gap.high - gap.low - 1)
+            if self._coverage.covers(gap.low + 1, gap.high - 1):
+                self._gaps.remove(gap)
+                out.append(self._closed(gap, cause, now, healed=True))
         return out or NEW
-
-    def _tell_closed(self, gap: OpenGap, cause: str, now: int, *, healed: bool) -> GapClosed:
-        return GapClosed(
-            venue=self.id.venue, symbol=self.id.symbol, exchange_time=now, received_time=now, available_at=now,
-            channel=self.channel, after=str(gap.after), before=str(gap.before), from_time=gap.from_time,
-            to_time=gap.to_time, healed=healed, cause=cause, recovered=gap.recovered,
-        )
 
     # --- ids that prove nothing -------------------------------------------------------------------------------------
 
@@ -221,3 +324,16 @@ class TradeLedger:
         if len(self._hours) > MAX_HOURS:
             self._hours.popitem(last=False)
         return ids
+
+    def _recover(self, it: Trade) -> None:
+        for gap in self._gaps:
+            if gap.from_time <= it.exchange_time <= gap.to_time:
+                gap.recovered += 1
+                if gap.earliest is None or it.exchange_time < gap.earliest.exchange_time:
+                    gap.earliest = it
+                return
+
+
+def _gap_of(hole: Interval, now: int) -> OpenGap:
+    low, high = hole.first - 1, hole.last + 1
+    return OpenGap(str(low), str(high), hole.from_time, hole.to_time, now, low=low, high=high)

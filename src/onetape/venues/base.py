@@ -25,7 +25,7 @@ from onetape.model import (
 )
 
 __all__ = [
-    "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "Limits", "LoginRefused",
+    "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "History", "Limits", "LoginRefused",
     "Milliseconds", "Notice", "Parsed", "Reaction", "Refused", "Snapshots", "Spec", "Timings", "Unknown", "Venue",
     "Whole", "batches", "milliseconds", "next_step", "readable", "retry_after_ns", "whole",
 ]
@@ -144,6 +144,8 @@ class Endpoints(Struct, frozen=True):
     websocket: Mapping[str, tuple[str, ...]]
     """By route: a name for a socket of its own (``""`` where there is but one)."""
     rest: tuple[str, ...]
+    history: tuple[str, ...] = ()
+    """REST of another host that has the tape's past; empty: ``rest`` has it."""
 
 
 class Budget(Struct, frozen=True):
@@ -153,6 +155,17 @@ class Budget(Struct, frozen=True):
     per_ns: int
     used_header: str = ""
     """Response header that tells what is used up."""
+    backfill: float = 0.9
+    """Share that backfill may use: less where books are had from REST, for those must not wait."""
+
+
+class History(Struct, frozen=True):
+    """What of the tape REST gives afterwards."""
+
+    reach_ns: int = 0
+    """What is older is gone; 0: all is there."""
+    newest_only: bool = False
+    """One page of the newest trades: nothing can be asked for by id or by time."""
 
 
 class Spec(Struct, frozen=True, kw_only=True):
@@ -169,6 +182,7 @@ class Spec(Struct, frozen=True, kw_only=True):
     limits: Limits = Limits()
     timings: Timings = Timings()
     budget: Budget
+    history: History = History()
     counted_trades: bool = True
     """Ids of the tape are consecutive; else only the connection can tell that a trade may have been lost."""
     close_codes: Mapping[int, Reaction] = {}
@@ -251,7 +265,8 @@ class Venue(Protocol):
     def trades_request(self, symbol: str, after: str | None, before: str | None, since: int | None) -> Request | None:
         """The best page of the tape's channel towards the hole between two ids (exclusive), or from a time (ns) on.
 
-        None where the venue has no way to ask.
+        Where the venue is asked by ids the page begins with the known trade at the edge of the hole, by which it can
+        be told whose trades they are. None where the venue has no way to ask.
         """
         ...
 

@@ -94,7 +94,7 @@ SPEC = Spec(
     # The server pings by frame every 20 s, which is a sign of life, and the socket layer answers: own pings would
     # count against the 5/s.
     timings=Timings(silence_ns=30 * SECOND, rotate_after_ns=23 * HOUR),
-    budget=Budget(6_000, MINUTE, "x-mbx-used-weight-1m"),
+    budget=Budget(6_000, MINUTE, "x-mbx-used-weight-1m", backfill=0.5),
     close_codes={1008: Reaction.RETRY},
 )
 
@@ -330,7 +330,7 @@ class Binance:
     def trades_request(self, symbol: str, after: str | None, before: str | None, since: int | None) -> Request | None:
         if after is not None:
             return Request(
-                RestKind.TRADES, f"/api/v3/historicalTrades?symbol={quote(symbol)}&fromId={int(after) + 1}&limit=1000",
+                RestKind.TRADES, f"/api/v3/historicalTrades?symbol={quote(symbol)}&fromId={int(after)}&limit=1000",
                 symbol, 25, channel=Channel.TRADES,
             )
         if since is not None:  # only aggregates can be asked for by time: the first of them names the first id

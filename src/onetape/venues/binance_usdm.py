@@ -30,6 +30,7 @@ from onetape.venues.base import (
     BookRules,
     Budget,
     Endpoints,
+    History,
     Limits,
     Milliseconds,
     Parsed,
@@ -103,7 +104,8 @@ SPEC = Spec(
         connects_per_ns=5 * MINUTE,
     ),
     timings=Timings(ping_every_ns=20 * SECOND, silence_ns=30 * SECOND, rotate_after_ns=23 * HOUR),
-    budget=Budget(2_400, MINUTE, "x-mbx-used-weight-1m"),
+    history=History(reach_ns=48 * HOUR),
+    budget=Budget(2_400, MINUTE, "x-mbx-used-weight-1m", backfill=0.5),
     close_codes={1008: Reaction.RETRY},
 )
 
@@ -254,7 +256,7 @@ class BinanceUsdm:
         # By id or by time: both together may time out. Either way the last 48 h are all there is.
         start = ""
         if after is not None:
-            start = f"&fromId={int(after) + 1}"
+            start = f"&fromId={int(after)}"
         elif since is not None:
             start = f"&startTime={since // MILLISECOND}"
         return Request(

@@ -40,6 +40,7 @@ from onetape.venues.base import (
     BookRules,
     Budget,
     Endpoints,
+    History,
     Limits,
     Milliseconds,
     Parsed,
@@ -101,6 +102,7 @@ SPEC = Spec(
         connects_per_ns=5 * MINUTE,
     ),
     timings=Timings(ping_every_ns=20 * SECOND),
+    history=History(newest_only=True),
     budget=Budget(600, 5 * SECOND),
     counted_trades=False,  # ids are UUIDs on linear, and rise by whatever on spot
     ban_wait_ns=10 * MINUTE,

@@ -69,13 +69,17 @@ GRANULARITIES = {  # of REST; the channel has 5m and nothing else
 }
 CANDLES_PER_PAGE = 350  # 351 are refused
 ROOT = "/api/v3/brokerage"
+PAST = "/products"
+"""Of Coinbase Exchange, whose trades are the same, by the same ids: only there can they be asked for by id."""
+TRADES_PER_PAGE = 1_000
 
 SPEC = Spec(
     name="coinbase",
     exchange="coinbase",
     documentation="https://docs.cdp.coinbase.com/coinbase-app/advanced-trade-apis/websocket/websocket-overview",
     endpoints={
-        "production": Endpoints({"": ("wss://advanced-trade-ws.coinbase.com",)}, ("https://api.coinbase.com",)),
+        "production": Endpoints({"": ("wss://advanced-trade-ws.coinbase.com",)}, ("https://api.coinbase.com",),
+                                history=("https://api.exchange.coinbase.com",)),
     },
     capabilities=Capabilities(
         channels=frozenset(WIRE),
@@ -453,18 +457,18 @@ class Coinbase:
         )
 
     def trades_request(self, symbol: str, after: str | None, before: str | None, since: int | None) -> Request | None:
-        """The newest trades, whatever hole is asked for: there is no cursor, and one answer may stop at 100 of them.
-
-        A page further back has to come from REST of Coinbase Exchange (same ids): venue ``coinbase-exchange``.
-        """
-        start = f"&start={since // SECOND}" if since is not None else ""
-        return Request(
-            RestKind.TRADES, f"{ROOT}/market/products/{_quoted(symbol)}/ticker?limit=1000{start}", symbol,
-            channel=Channel.TRADES,
-        )
+        """Between ids of Coinbase Exchange, which shows the same trades; else the newest of Advanced Trade itself,
+        which knows no cursor and stops at 100 of them."""
+        if before is not None:
+            path = f"{PAST}/{_quoted(symbol)}/trades?limit={TRADES_PER_PAGE}&after={int(before) + 1}"  # the page below
+        else:
+            start = f"&start={since // SECOND}" if since is not None else ""
+            path = f"{ROOT}/market/products/{_quoted(symbol)}/ticker?limit=1000{start}"
+        return Request(RestKind.TRADES, path, symbol, channel=Channel.TRADES)
 
     def parse_trades(self, request: Request, body: bytes, received: int) -> list[Trade]:
-        rows = sorted(_decode_trades(body).trades, key=trade_id)
+        found = _decode_past(body) if request.path.startswith(PAST) else _decode_trades(body).trades
+        rows = sorted(found, key=trade_id)
         return [trade(self.spec.name, request.symbol, it, received, Source.BACKFILL) for it in rows]
 
     def candles_request(self, symbol: str, interval: str, start: int, end: int) -> Request:
@@ -491,6 +495,8 @@ class Coinbase:
         parts = urlsplit(url)
         asked = {key: values[-1] for key, values in parse_qs(parts.query).items()}
         path = f"{parts.path}?{parts.query}" if parts.query else parts.path
+        if parts.path.startswith(PAST) and parts.path.endswith("/trades"):
+            return Request(RestKind.TRADES, path, unquote(parts.path.split("/")[2]), channel=Channel.TRADES)
         if not parts.path.startswith(ROOT):
             return None
         match parts.path.removeprefix(ROOT).strip("/").split("/"):
@@ -614,6 +620,7 @@ _decode_product = json.Decoder(_Product).decode
 _decode_products = json.Decoder(_Products).decode
 _decode_book = json.Decoder(_Book).decode
 _decode_trades = json.Decoder(_TradesBody).decode
+_decode_past = json.Decoder(list[MarketTrade]).decode
 _decode_candles = json.Decoder(_CandlesBody).decode
 
 

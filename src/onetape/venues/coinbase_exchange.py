@@ -345,9 +345,9 @@ class CoinbaseExchange:
         """
         cursor = ""
         if before is not None:
-            cursor = f"&after={int(before)}"
+            cursor = f"&after={int(before) + 1}"
         elif after is not None:
-            cursor = f"&after={int(after) + TRADES_PER_PAGE + 1}"
+            cursor = f"&after={int(after) + TRADES_PER_PAGE}"
         return Request(
             RestKind.TRADES, f"/products/{_quoted(symbol)}/trades?limit={TRADES_PER_PAGE}{cursor}", symbol,
             channel=Channel.TRADES,

@@ -9,7 +9,7 @@ from zlib import crc32
 
 from msgspec import Meta, Raw, Struct, json
 
-from onetape.clock import MILLISECOND, SECOND, interval_ns, month_end
+from onetape.clock import DAY, MILLISECOND, SECOND, interval_ns, month_end
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
@@ -44,6 +44,7 @@ from onetape.venues.base import (
     BookRules,
     Budget,
     Endpoints,
+    History,
     Limits,
     LoginRefused,
     Notice,
@@ -115,6 +116,7 @@ SPEC = Spec(
         connects_per_ns=SECOND,
     ),
     timings=Timings(ping_every_ns=20 * SECOND),  # cut after 30 s without a frame
+    history=History(reach_ns=90 * DAY),
     budget=Budget(20, 2 * SECOND),  # requests; counted per endpoint by OKX, and the scarcest of ours allows 20
     close_codes={
         1009: Reaction.DROP, 4001: Reaction.DROP, 4002: Reaction.DROP, 4003: Reaction.DROP, 4005: Reaction.RETRY,
@@ -513,7 +515,7 @@ class Okx:
         """Always the newest page below ``before``: OKX walks down only, so ask again with the least id that came."""
         path = f"/api/v5/market/trades?instId={quote(symbol)}&limit=500"
         if before is not None:  # in OKX's words `after` is older than, `before` newer than
-            path = f"/api/v5/market/history-trades?instId={quote(symbol)}&type=1&after={whole(before)}&limit=100"
+            path = f"/api/v5/market/history-trades?instId={quote(symbol)}&type=1&after={whole(before) + 1}&limit=100"
         return Request(RestKind.TRADES, path, symbol, channel=Channel.TRADES)
 
     def parse_trades(self, request: Request, body: bytes, received: int) -> list[Trade]:

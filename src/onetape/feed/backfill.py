@@ -1,0 +1,342 @@
+"""Asks a venue's REST for what is missing on its tapes, and takes no more of an answer than is proven.
+
+Sans-I/O. A page proves itself by its ids: they lie in the hole, a trade at its edge that is known has the same time
+there, and all times fit. What a page leaves out between two of its own trades the venue does not have, if another
+answer, a while later, leaves out the same. Where ids prove nothing (Bybit) a page that reaches back to the trade
+before the hole has all of it.
+
+    due ──asked──> page ──progress──> asked again ──nothing missing──> done: the ledger says that it is healed
+     ^               │
+     └──a while──────┴──nothing new, MAX_VAIN times, or beyond what the venue keeps──> given up, with the reason
+"""
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from msgspec import Struct
+
+from onetape.clock import DAY, HOUR, MILLISECOND, SECOND
+from onetape.errors import ClockSkew, RestError, TryAgain
+from onetape.model import (
+    Command,
+    Event,
+    Fetch,
+    GapClosed,
+    GapFilling,
+    NeedTrades,
+    Purpose,
+    Request,
+    Skipped,
+    Trade,
+)
+from onetape.tape.coverage import Coverage, Interval
+from onetape.venues.base import UNREADABLE, Venue
+
+MAX_AGE_NS = 7 * DAY
+MAX_HOLES = 10_000  # of one venue at a time; further ones stay open, and are asked for at the next start
+AT_ONCE = 4  # requests under way, each for another hole
+MAX_VAIN = 6  # answers in a row that bring nothing
+AGAIN_NS = 5 * SECOND  # between two looks at what one answer left out: longer than any cache of REST
+SAME_NS = MILLISECOND  # REST and WebSocket say the same time, but for the digits that one of them cuts
+ORDER_NS = 5 * SECOND  # ids may run ahead of times by so much
+LONGEST_WAIT_NS = 60 * SECOND
+RETRY_NS = HOUR  # what the venue should have and did not give is asked for once more
+MAX_RETRIES = 24
+
+Outcome = Event | Command
+
+
+class _Hole:
+    """What one NeedTrades asks for."""
+
+    __slots__ = ("absent", "absent_at", "asked", "due", "failures", "got", "high", "low", "need", "request", "retries",
+                 "told", "vain", "why")
+
+    def __init__(self, need: NeedTrades, due: int, *, counted: bool) -> None:
+        self.need, self.due = need, due
+        self.low, self.high = (int(need.after), int(need.before)) if counted else (0, 0)
+        self.got = Coverage()
+        if counted:
+            self.got.add(self.low, self.low, need.from_time, need.from_time)
+            self.got.add(self.high, self.high, need.to_time, need.to_time)
+        self.absent = Coverage()  # left out between two trades of one answer
+        self.absent_at = 0
+        self.asked = False
+        self.told = False  # that this attempt has begun
+        self.failures = self.vain = self.retries = 0
+        self.why = ""  # the attempt before brought not all
+        self.request: Request | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return self.need.symbol, self.need.channel, self.need.after, self.need.before
+
+
+class Backfill:
+    """Of one venue, as long as the process runs. ``max_age_ns``: what is older is not asked for; 0: nothing is."""
+
+    def __init__(self, venue: Venue, max_age_ns: int = MAX_AGE_NS) -> None:
+        self.counters: Counter[str] = Counter()
+        """Pages, trades, and why answers could not be used."""
+        self._venue, self._max_age_ns = venue, max_age_ns
+        self._holes: dict[tuple[str, str, str, str], _Hole] = {}
+        self._asked: dict[int, _Hole] = {}
+        self._fetched = 0
+
+    @property
+    def waiting(self) -> int:
+        """Holes that are asked for, or will be."""
+        return len(self._holes)
+
+    # --- inputs -----------------------------------------------------------------------------------------------------
+
+    def need(self, it: NeedTrades, now: int) -> list[Outcome]:
+        """Something is missing. What cannot be had is said at once."""
+        out: list[Outcome] = []
+        if not self._max_age_ns:
+            return out
+        counted = it.after.isdecimal() and it.before.isdecimal() and self._venue.spec.counted_trades
+        hole = _Hole(it, now, counted=counted)
+        known = self._holes.get(hole.key)
+        if known is not None:
+            known.due = now if not known.asked else known.due
+        elif reason := self._hopeless(it, now):
+            self._say_given_up(hole, reason, now, out)
+        elif len(self._holes) >= MAX_HOLES:
+            self.counters["gaps not asked for"] += 1
+        else:
+            self._holes[hole.key] = hole
+        self._ask_all(now, out)
+        return out
+
+    def receive(self, id: int, status: int, body: bytes, headers: Mapping[str, str], now: int) -> list[Outcome]:
+        """The answer to Fetch ``id``; header names in lower case."""
+        out: list[Outcome] = []
+        hole = self._asked.pop(id, None)
+        if hole is None or hole.request is None:
+            self.counters["answers nobody waits for"] += 1
+            return out
+        hole.asked = False
+        self.counters["pages"] += 1
+        try:
+            self._venue.check(status, headers, body)
+            rows = self._venue.parse_trades(hole.request, body, now)
+        except TryAgain as error:
+            self._fail(hole, error.reason, error.retry_after_ns, now)
+        except ClockSkew as error:
+            self._fail(hole, error.reason, 0, now)
+        except RestError as error:
+            self._in_vain(hole, f"refused: {error.reason}", now, out)
+        except UNREADABLE as error:
+            self._in_vain(hole, f"an unreadable answer: {' '.join(str(error).split())[:200]}", now, out)
+        else:
+            self._take(hole, rows, now, out)
+        self._ask_all(now, out)
+        return out
+
+    def failed(self, id: int, reason: str, now: int) -> list[Outcome]:
+        """No answer to Fetch ``id``."""
+        out: list[Outcome] = []
+        hole = self._asked.pop(id, None)
+        if hole is not None:
+            hole.asked = False
+            self._fail(hole, reason, 0, now)
+        self._ask_all(now, out)
+        return out
+
+    def next_wake(self) -> int | None:
+        if len(self._asked) >= AT_ONCE:
+            return None
+        return min((it.due for it in self._holes.values() if not it.asked), default=None)
+
+    def wake(self, now: int) -> list[Outcome]:
+        out: list[Outcome] = []
+        self._ask_all(now, out)
+        return out
+
+    # --- asking -----------------------------------------------------------------------------------------------------
+
+    def _hopeless(self, it: NeedTrades, now: int) -> str:
+        """Why there is no use in asking; empty: there may be."""
+        if now - it.to_time > self._max_age_ns:
+            return f"too old: more than {_span(self._max_age_ns)}, as the settings say"
+        reach = self._venue.spec.history.reach_ns
+        if reach and now - it.to_time > reach:
+            return f"too old: the venue keeps {_span(reach)}"
+        request = self._venue.trades_request(it.symbol, it.after, it.before, it.from_time)
+        if request is None or request.channel is not it.channel:
+            return f"venue limit: its REST has no {it.channel} of the past"
+        return ""
+
+    def _ask_all(self, now: int, out: list[Outcome]) -> None:
+        """The oldest first."""
+        while len(self._asked) < AT_ONCE:
+            due = [it for it in self._holes.values() if not it.asked and it.due <= now]
+            if not due:
+                return
+            self._ask(min(due, key=lambda it: it.need.from_time), now, out)
+
+    def _ask(self, hole: _Hole, now: int, out: list[Outcome]) -> None:
+        need = hole.need
+        after, before, since = need.after, need.before, need.from_time
+        if hole.high:
+            missing = hole.got.missing(hole.low, hole.high)
+            first = next((it for it in missing if not hole.absent.covers(it.first, it.last)), missing[0])
+            after, before, since = str(first.first - 1), str(first.last + 1), first.from_time
+        request = self._venue.trades_request(need.symbol, after, before, since)
+        assert request is not None  # else it would be hopeless
+        if not hole.told:
+            hole.told = True
+            out.append(GapFilling(
+                venue=need.venue, symbol=need.symbol, exchange_time=now, received_time=now, available_at=now,
+                channel=need.channel, after=need.after, before=need.before, from_time=need.from_time,
+                to_time=need.to_time, attempts=1, cause=hole.why,
+            ))
+        self._fetched += 1
+        hole.asked, hole.request = True, request
+        self._asked[self._fetched] = hole
+        out.append(Fetch(self._fetched, request, Purpose.BACKFILL))
+
+    # --- what an answer is worth ------------------------------------------------------------------------------------
+
+    def _take(self, hole: _Hole, rows: Sequence[Trade], now: int, out: list[Outcome]) -> None:
+        hole.failures = 0
+        need = hole.need
+        if any(it.symbol != need.symbol or it.channel is not need.channel for it in rows):
+            self._in_vain(hole, "an answer of another instrument", now, out)
+        elif hole.high:
+            self._take_counted(hole, rows, now, out)
+        else:
+            self._take_newest(hole, rows, now, out)
+
+    def _take_counted(self, hole: _Hole, rows: Sequence[Trade], now: int, out: list[Outcome]) -> None:
+        page = {int(it.id): it for it in rows}
+        if reason := _doubt(hole, page, rows):
+            self._in_vain(hole, reason, now, out)
+            return
+        found = [page[id] for id in sorted(page) if hole.low < id < hole.high and not hole.got.covers(id, id)]
+        for it in found:
+            hole.got.add(_after(it) + 1, int(it.id), it.exchange_time, it.exchange_time)
+        out += found
+        self.counters["trades"] += len(found)
+        left_out = self._left_out(hole, page, now, out)
+        if not hole.got.missing(hole.low, hole.high):
+            del self._holes[hole.key]
+        elif found:
+            hole.vain, hole.due = 0, now
+        elif left_out:
+            hole.due = hole.absent_at + AGAIN_NS
+        else:
+            self._in_vain(hole, "an answer without anything that is missing", now, out)
+
+    def _left_out(self, hole: _Hole, page: Mapping[int, Trade], now: int, out: list[Outcome]) -> bool:
+        """Ids between two trades of this answer; what was left out before, too, the venue does not have.
+
+        True if there is something to look at once more.
+        """
+        again = hole.absent_at + AGAIN_NS <= now
+        news = False
+        ids = sorted(page)
+        for below, above in zip(ids, ids[1:], strict=False):
+            if _after(page[above]) <= below:
+                continue
+            for it in hole.got.missing(max(below, hole.low), min(above, hole.high)):
+                if again and hole.absent.covers(it.first, it.last):
+                    hole.got.add(it.first, it.last, it.from_time, it.to_time)
+                    out.append(_skipped(hole.need, it, now))
+                else:
+                    hole.absent.add(it.first, it.last, 0, 0)
+                    news = True
+        if news:
+            hole.absent_at = now
+            hole.why = "the venue left out ids: it is asked once more whether it has them"
+        return news
+
+    def _take_newest(self, hole: _Hole, rows: Sequence[Trade], now: int, out: list[Outcome]) -> None:
+        """The answer has the newest trades, whatever was asked for."""
+        need, ids = hole.need, [it.id for it in rows]
+        behind = ids.index(need.before) if need.before in ids else None
+        if not rows or (behind is None and rows[-1].exchange_time <= need.to_time):
+            self._in_vain(hole, "an answer that does not reach to the end of the gap", now, out)
+            return
+        whole = need.after in ids or rows[0].exchange_time < need.from_time
+        start = ids.index(need.after) + 1 if need.after in ids else 0
+        found = [
+            it for it in rows[start:behind] if need.from_time <= it.exchange_time <= need.to_time
+        ]
+        out += found
+        self.counters["trades"] += len(found)
+        del self._holes[hole.key]
+        if whole:
+            out.append(_closed(need, "filled", now, healed=True))
+        else:
+            self._say_given_up(hole, f"venue limit: it gives its newest {len(rows)} trades, and no more", now, out)
+
+    # --- when it brings nothing -------------------------------------------------------------------------------------
+
+    def _fail(self, hole: _Hole, reason: str, wait_ns: int, now: int) -> None:
+        """For a reason that passes, and that says nothing of what the venue has."""
+        self.counters["failures"] += 1
+        hole.failures += 1
+        hole.why, hole.told = reason, False
+        hole.due = now + max(min(SECOND << min(hole.failures, 10), LONGEST_WAIT_NS), wait_ns)
+
+    def _in_vain(self, hole: _Hole, reason: str, now: int, out: list[Outcome]) -> None:
+        self.counters["answers in vain"] += 1
+        hole.vain += 1
+        hole.why, hole.told = reason, False
+        wait = SECOND << min(hole.vain, 10)
+        if not hole.high:  # with each moment the newest ones reach less far back
+            wait = SECOND
+        hole.due = now + min(wait, LONGEST_WAIT_NS)
+        if hole.vain < MAX_VAIN:
+            return
+        hole.vain, hole.retries = 0, hole.retries + 1
+        hole.due = now + RETRY_NS
+        if not hole.high or hole.retries > MAX_RETRIES:
+            del self._holes[hole.key]
+        self._say_given_up(hole, f"venue hole: {reason}, {MAX_VAIN} times in a row", now, out)
+
+    def _say_given_up(self, hole: _Hole, reason: str, now: int, out: list[Outcome]) -> None:
+        self.counters["given up"] += 1
+        out.append(_closed(hole.need, reason, now, healed=False))
+
+
+def _doubt(hole: _Hole, page: Mapping[int, Trade], rows: Sequence[Trade]) -> str:
+    """Why nothing of an answer is to be believed; empty: it fits what is known."""
+    need = hole.need
+    for row in rows:
+        it = page[int(row.id)]
+        if (it.price, it.size, it.exchange_time, it.side) != (row.price, row.size, row.exchange_time, row.side):
+            return f"an answer with two trades of the id {it.id}"
+    for edge in hole.got:
+        for id, time in ((edge.first, edge.from_time), (edge.last, edge.to_time)):
+            if id in page and abs(page[id].exchange_time - time) > SAME_NS:
+                return f"an answer of something else: the trade {id} has another time there"
+    for id, it in page.items():
+        fits = need.from_time - ORDER_NS <= it.exchange_time <= need.to_time + ORDER_NS
+        if hole.low < id < hole.high and not fits:
+            return f"an answer of something else: the time of the trade {id} is not that of the gap"
+    return ""
+
+
+def _after(it: Trade) -> int:
+    return int(it.id) - 1 if it.after is None else it.after
+
+
+def _skipped(need: NeedTrades, ids: Interval, now: int) -> Skipped:
+    return Skipped(
+        venue=need.venue, symbol=need.symbol, exchange_time=ids.to_time, received_time=now, available_at=now,
+        channel=need.channel, first=str(ids.first), last=str(ids.last), after=ids.first - 1, reason="venue-skipped",
+    )
+
+
+def _closed(need: NeedTrades, cause: str, now: int, *, healed: bool) -> GapClosed:
+    return GapClosed(
+        venue=need.venue, symbol=need.symbol, exchange_time=now, received_time=now, available_at=now,
+        channel=need.channel, after=need.after, before=need.before, from_time=need.from_time, to_time=need.to_time,
+        healed=healed, cause=cause, recovered=0,
+    )
+
+
+def _span(ns: int) -> str:
+    return f"{ns / DAY:g} days" if ns >= 3 * DAY else f"{ns / HOUR:g} hours"
