@@ -11,8 +11,7 @@ before the hole has all of it.
 """
 from collections import Counter
 from collections.abc import Mapping, Sequence
-
-from msgspec import Struct
+from itertools import pairwise
 
 from onetape.clock import DAY, HOUR, MILLISECOND, SECOND
 from onetape.errors import ClockSkew, RestError, TryAgain
@@ -219,12 +218,12 @@ class Backfill:
         out += found
         self.counters["trades"] += len(found)
         left_out = self._left_out(hole, page, now, out)
-        if not hole.got.missing(hole.low, hole.high):
+        missing = hole.got.missing(hole.low, hole.high)
+        if not missing:
             del self._holes[hole.key]
-        elif found:
-            hole.vain, hole.due = 0, now
-        elif left_out:
-            hole.due = hole.absent_at + AGAIN_NS
+        elif found or left_out:
+            doubtful = all(hole.absent.covers(it.first, it.last) for it in missing)
+            hole.vain, hole.due = 0, hole.absent_at + AGAIN_NS if doubtful else now
         else:
             self._in_vain(hole, "an answer without anything that is missing", now, out)
 
@@ -236,7 +235,7 @@ class Backfill:
         again = hole.absent_at + AGAIN_NS <= now
         news = False
         ids = sorted(page)
-        for below, above in zip(ids, ids[1:], strict=False):
+        for below, above in pairwise(ids):
             if _after(page[above]) <= below:
                 continue
             for it in hole.got.missing(max(below, hole.low), min(above, hole.high)):

@@ -418,9 +418,7 @@ class Session:
                 out.append(it)
                 if not it.symbol and it.status in self.venue.spec.book.halts:
                     self._distrust_all(f"the venue is in {it.status}", now, out)
-            case (
-                FeedStatus() | FeedError() | ConnectionState() | GapOpened() | GapFilling() | GapClosed() | BookAudited()
-            ):
+            case FeedStatus() | FeedError() | ConnectionState() | BookAudited() | GapOpened() | GapFilling() | GapClosed():
                 out.append(it)
             case Acked():
                 self._acked(it, now, out)

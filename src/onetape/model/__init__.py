@@ -47,8 +47,8 @@ from onetape.model.numbers import BadNumber
 __all__ = [
     "EMPTY", "TAPES", "BadLevels", "BadNumber", "BookAudited", "BookDelta", "BookSnapshot", "Candle", "Capabilities",
     "Change", "Channel", "Command", "Connect", "ConnectionGap", "ConnectionState", "Disconnect", "Event", "FeedError",
-    "FeedStatus", "Fetch", "Flag", "GapClosed", "GapFilling", "GapOpened", "Instrument", "InstrumentChanged", "InstrumentId",
-    "Kind", "Level", "Levels", "Lifecycle", "NeedSnapshot", "NeedTrades", "Purpose", "Quote", "Reconnect", "Request", "RestKind", "Send",
-    "Shape", "Side", "Skipped", "Source", "Subscription", "Ticker", "Trade", "TrustState", "VenueStatus", "decode",
-    "encode",
+    "FeedStatus", "Fetch", "Flag", "GapClosed", "GapFilling", "GapOpened", "Instrument", "InstrumentChanged",
+    "InstrumentId", "Kind", "Level", "Levels", "Lifecycle", "NeedSnapshot", "NeedTrades", "Purpose", "Quote",
+    "Reconnect", "Request", "RestKind", "Send", "Shape", "Side", "Skipped", "Source", "Subscription", "Ticker", "Trade",
+    "TrustState", "VenueStatus", "decode", "encode",
 ]

@@ -196,8 +196,8 @@ _STATE_CODES = {it: code for code, it in enumerate(STATES)}
 WRITERS: Mapping[type, tuple[str, Callable[[Any, int, int], Row]]] = {
     Trade: ("trades", _trade), Candle: ("candles", _candle), Quote: ("quotes", _quote),
     BookSnapshot: ("book_snapshots", _snapshot), BookDelta: ("book_deltas", _delta),
-    FeedStatus: ("feed_status", _status), GapOpened: ("gaps", _opened),
-    GapFilling: ("gaps", _filling), GapClosed: ("gaps", _closed), Covered: ("coverage", _covered), FeedError: ("quarantine", _error),
+    FeedStatus: ("feed_status", _status), GapOpened: ("gaps", _opened), GapFilling: ("gaps", _filling),
+    GapClosed: ("gaps", _closed), Covered: ("coverage", _covered), FeedError: ("quarantine", _error),
 }
 """Which table a record goes to, and how it becomes its row (record, pos, instrument), in which NULL stands for None.
 
