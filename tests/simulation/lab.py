@@ -33,6 +33,7 @@ from onetape.model import (
 )
 from onetape.pipeline import Pipeline
 from onetape.service.choice import choices, lines, tradable
+from onetape.service.keeper import Keeper
 from onetape.service.referee import Referee
 from onetape.service.run import path_of
 from onetape.sim import base
@@ -85,18 +86,21 @@ class Lab:
 
     def __init__(self, plan: FaultPlan | None = None, *, venue: str | None = None, seed: int = 1, pace: float = 1.0,
                  depth: int = 100, promised: bool = False, classes=VENUES, settings=None, record=None,
-                 listings=LISTINGS, credentials=None, max_age_ns=0):
+                 listings=LISTINGS, credentials=None, max_age_ns=0, store=None):
+        """``store``: a folder for all that is kept, so that it can be begun anew; without one nothing is."""
         names = [venue] if venue else sorted(classes)
         self.sim = Simulator(seed, names, start=START, plan=plan, pace=pace, history_ns=10 * SECOND, classes=classes,
                              listings=listings)
         self.now = START
         self.max_age_ns = max_age_ns  # of gaps that are asked for; 0: none
         self.door = Door(seed, credentials)
+        self.alive, self._seed = True, seed
+        self.pairs: dict[InstrumentId, str] = {}
         self.record = record or (lambda _: None)
         self.stored: list = []
-        self.pipeline = Pipeline(
-            store=self.stored.append, commit=lambda _: None, publish=self._published, book_of=self.book,
-        )
+        self.pipeline: Pipeline | Keeper
+        self._store = store
+        self._keep()
         self.referee = Referee(self.sim, depth, promised=promised)
         self.counters: Counter[str] = Counter()
         self.heard = lambda _: None  # of every event of the feed
@@ -119,6 +123,36 @@ class Lab:
         chosen = settings and "channels" in settings
         own = {"venues": {name: {} if chosen else OWN.get(name, {}) for name in names}}
         self.choices = choices(Settings.model_validate(own | (settings or {})))
+
+    def _keep(self):
+        if self._store is None:
+            self.pipeline = Pipeline(
+                store=self.stored.append, commit=lambda _: None, publish=self._published, book_of=self.book,
+            )
+        else:
+            self.pipeline = Keeper(
+                self._store, publish=self._published, book_of=self.book, pair_of=lambda id: self.pairs.get(id, ""),
+                tape_of=lambda id: venues.capabilities(id.venue).tape,
+            ).__enter__()
+
+    def kill(self):
+        """The process is gone, with all that it had not committed."""
+        for number in self._sockets.values():
+            self.sim.disconnect(number, self.now)
+        self._sockets.clear()
+        self._due.clear()
+        self._free_at.clear()
+        self.setups.clear()
+        self.pipeline.__exit__()
+        self.alive = False
+
+    def restart(self):
+        """Another process, over the same store."""
+        self.alive = True
+        self.door = Door(self._seed, self.door.credentials)
+        self.governors = {name: Governor(venues.spec(name).budget) for name in self._names}
+        self._keep()
+        self.start()
 
     # --- what a test asks -------------------------------------------------------------------------------------------
 
@@ -194,7 +228,9 @@ class Lab:
         heappush(self._due, (time, next(self._order), do))
 
     def _next(self):
-        times = [self.sim.next_wake(), self.door.next_wake(), self.pipeline.next_wake()]
+        times = [self.sim.next_wake()]
+        if self.alive:
+            times += [self.door.next_wake(), self.pipeline.next_wake()]
         if self._due:
             times.append(self._due[0][0])
         return min((it for it in times if it is not None), default=None)
@@ -204,6 +240,8 @@ class Lab:
         self._deliver(self.sim.wake(now))
         while self._due and self._due[0][0] <= now:
             heappop(self._due)[2]()
+        if not self.alive:
+            return
         self._obey(self.door.wake(now))
         self.need(self.pipeline.wake(now))
 
@@ -258,7 +296,7 @@ class Lab:
                 self.tapes[InstrumentId(it.venue, it.symbol)] = it.state
             case GapOpened():
                 self.gaps[it.venue, it.symbol, it.after, it.before] = it
-            case GapClosed():
+            case GapClosed(healed=True):
                 self.gaps.pop((it.venue, it.symbol, it.after, it.before), None)
 
     # sockets
@@ -401,7 +439,10 @@ class Lab:
         setups = self.setups.get(choice.venue)
         if setups is None:
             self.setups[choice.venue] = setups = lines(choice, instruments)
-            self.enter(Started, choice.venue, lines=setups, instruments=instruments, max_age_ns=self.max_age_ns)
+            self.pairs |= {it.id: it.pair for it in instruments}
+            self.enter(
+                Started, choice.venue, lines=setups, instruments=instruments, max_age_ns=self.max_age_ns,
+            )
         elif (directory := self.door.directories[choice.venue]).believes(instruments):
             self.setups[choice.venue] = changed = lines(choice, directory.after(instruments).values(), setups)
             self.enter(Listed, choice.venue, pages=pages, lines=None if changed == setups else changed)

@@ -16,6 +16,7 @@ from onetape.model import (
     InstrumentId,
     Level,
     Side,
+    Skipped,
     Trade,
     TrustState,
 )
@@ -103,13 +104,15 @@ class Referee:
     def add(self, it: Event, book: BookSync | None) -> None:
         """``book``: of the event's instrument, as it is now."""
         match it:
-            case Trade() | GapOpened() | GapClosed() if it.channel is not capabilities(it.venue).tape:
+            case Trade() | Skipped() | GapOpened() | GapClosed() if it.channel is not capabilities(it.venue).tape:
                 pass  # another series of ids, which the truth does not know
             case Trade():
                 self._trade(it)
+            case Skipped():
+                self._skipped(it)
             case GapOpened():
                 self._gaps.setdefault(InstrumentId(it.venue, it.symbol), {})[self._range(it)] = None
-            case GapClosed():
+            case GapClosed(healed=True):
                 self._gaps.get(InstrumentId(it.venue, it.symbol), {}).pop(self._range(it), None)
             case BookDelta() | BookSnapshot() if book is not None and book.sequence == it.sequence:
                 if book.state is TrustState.LIVE:
@@ -135,6 +138,15 @@ class Referee:
     def _range(self, it: GapOpened | GapClosed) -> tuple[int, int]:
         number = self._venues[it.venue].number
         return number(it.after), number(it.before)
+
+    def _skipped(self, it: Skipped) -> None:
+        """Ids that the venue has not given."""
+        id, venue = InstrumentId(it.venue, it.symbol), self._venues[it.venue]
+        for number in range(venue.number(it.first), venue.number(it.last) + 1):
+            self._ids.setdefault(id, set()).add(number)
+            if venue.match(it.symbol, number) is not None:
+                self.verdict.wrong += 1
+                self._say(f"{id}: trade {number} was passed over")
 
     def _trade(self, it: Trade) -> None:
         id, venue = InstrumentId(it.venue, it.symbol), self._venues[it.venue]

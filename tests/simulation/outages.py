@@ -1,0 +1,166 @@
+"""Outages, restarts and bad answers in simulated time: what is stored afterwards, against what really happened.
+
+``python -m tests.simulation.outages --seeds 200`` plays them all and prints a table by venue.
+"""
+import argparse
+import sys
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+from random import Random
+from statistics import median
+from tempfile import TemporaryDirectory
+
+from msgspec import Struct
+
+from onetape import venues
+from onetape.clock import DAY, SECOND
+from onetape.model import InstrumentId
+from onetape.sim.faults import FaultPlan
+from onetape.sim.venues import VENUES
+from onetape.storage.lake import Lake
+from tests.simulation.lab import START, Lab
+from tests.simulation.test_faults import PAIRS
+
+LENGTH = 240
+PATIENCE = 400  # virtual seconds after the last fault, within which all has to be well
+
+
+class Report(Struct):
+    venue: str
+    seed: int
+    trades: int = 0
+    wrong: int = 0
+    doubled: int = 0
+    lost: int = 0
+    """Missing, and in no gap on record."""
+    missing: int = 0
+    gaps: int = 0
+    healed: int = 0
+    unhealable: int = 0
+    waiting: int = 0
+    """Still open at the end."""
+    restarts: int = 0
+    heal_seconds: list[float] = []
+    findings: list[str] = []
+
+
+def play(venue: str, seed: int, folder: Path, length: int = LENGTH) -> Report:
+    dice = Random(f"{venue} {seed}")
+    settings = {"pairs": PAIRS[venue]} if venue in PAIRS else None
+    lab = Lab(
+        FaultPlan.outages(seed, [venue], length), venue=venue, seed=seed, max_age_ns=DAY, store=folder,
+        settings=settings, pace=0.5,
+    )
+    report = Report(venue, seed, restarts=dice.choice((0, 1, 2)))
+    lab.start()
+    moments = sorted(dice.uniform(5, 0.9 * length) for _ in range(report.restarts))
+    now = 0.0
+    for moment in moments:
+        now = max(now, moment)
+        lab.play(now)
+        lab.kill()
+        now += dice.choice((0.5, 5.0, 30.0))
+        lab.play(now)
+        lab.restart()
+    end = length + PATIENCE
+    now = max(now, length)
+    lab.play(now)
+    while now < end and (not lab.healthy or any(it.waiting for it in lab.door.backfills.values())):
+        now += 10
+        lab.play(now)
+    lab.stop()
+    lab.pipeline.__exit__()
+    _compare(lab, folder, report)
+    return report
+
+
+def _compare(lab: Lab, folder: Path, report: Report) -> None:
+    with Lake(folder) as lake:
+        trades, gaps = lake.trades(), lake.gaps()
+    stored: dict[InstrumentId, Counter[int]] = {}
+    number, match = lab.sim.venues[report.venue].number, lab.sim.venues[report.venue].match
+    for it in trades:
+        id = InstrumentId(it.venue, it.symbol)
+        stored.setdefault(id, Counter())[number(it.id)] += 1
+        listing, true = lab.sim.truths[id].listing, match(it.symbol, number(it.id))
+        report.wrong += true is None or (it.price, it.size) != (true.price * listing.tick, true.size * listing.lot)
+    for id, numbers in stored.items():
+        report.trades += len(numbers)
+        report.doubled += sum(numbers.values()) - len(numbers)
+        missing = set(range(min(numbers), max(numbers) + 1)) - set(numbers)
+        missing = {it for it in missing if match(id.symbol, it) is not None}
+        told = {
+            it for gap in gaps if (gap.venue, gap.symbol) == id and gap.state != "healed"
+            for it in range(number(gap.after) + 1, number(gap.before))
+        }
+        report.missing += len(missing)
+        report.lost += len(missing - told)
+        if missing - told:
+            lost = sorted(missing - told)
+            times = sorted({round((match(id.symbol, it).time - START) / SECOND, 1) for it in lost})
+            report.findings.append(f"{id}: {len(lost)} lost, {lost[0]} to {lost[-1]}, at {times[0]} to {times[-1]} s")
+        last = lab.sim.truths[id].last_matches(1)[0]
+        behind = match(id.symbol, max(numbers)).time < lab.now - 5 * SECOND < last.time
+        if behind:
+            report.findings.append(f"{id}: nothing came at the end")
+    for gap in gaps:
+        report.gaps += 1
+        report.healed += gap.state == "healed"
+        report.unhealable += gap.state == "unhealable"
+        report.waiting += gap.state in ("open", "filling")
+        if gap.state in ("open", "filling"):
+            report.findings.append(f"{gap.symbol} {gap.after} to {gap.before}: {gap.state}, {gap.cause}")
+        if gap.state == "healed":
+            report.heal_seconds.append((gap.available_at - gap.opened_at) / SECOND)
+
+
+def is_good(it: Report) -> bool:
+    """Nothing wrong, doubled or lost; nothing missing at all where ids prove it; nothing left to do."""
+    counted = venues.spec(it.venue).counted_trades
+    return not (it.wrong or it.doubled or it.lost or it.findings or (it.missing and counted) or not it.trades)
+
+
+def _one(task: tuple[str, int]) -> Report:
+    with TemporaryDirectory() as folder:
+        return play(*task, Path(folder))
+
+
+def table(reports: list[Report]) -> str:
+    head = f"{'venue':18}{'runs':>6}{'trades':>10}{'lost':>6}{'twice':>6}{'wrong':>6}{'gaps':>7}{'healed':>7}"
+    lines = [f"{head}{'unheal.':>8}{'open':>6}{'missing':>8}{'median s':>9}{'p99 s':>7}"]
+    for venue in sorted({it.venue for it in reports}):
+        of = [it for it in reports if it.venue == venue]
+        times = sorted(time for it in of for time in it.heal_seconds) or [0.0]
+
+        def total(name: str, of: list[Report] = of) -> int:
+            return sum(getattr(it, name) for it in of)
+        lines.append(
+            f"{venue:18}{len(of):6}{total('trades'):10}{total('lost'):6}{total('doubled'):6}{total('wrong'):6}"
+            f"{total('gaps'):7}{total('healed'):7}{total('unhealable'):8}{total('waiting'):6}{total('missing'):8}"
+            f"{median(times):9.2f}{times[min(len(times) * 99 // 100, len(times) - 1)]:7.1f}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seeds", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--venues", nargs="*", default=sorted(VENUES))
+    parser.add_argument("--jobs", type=int, default=2)
+    asked = parser.parse_args()
+    chosen = sorted(asked.venues)
+    tasks = [(chosen[seed % len(chosen)], seed) for seed in range(asked.first, asked.first + asked.seeds)]
+    reports = []
+    with ProcessPoolExecutor(asked.jobs) as pool:
+        for it in pool.map(_one, tasks):
+            reports.append(it)
+            if not is_good(it):
+                print(f"{it.venue} {it.seed}: {it}", flush=True)
+    print(table(reports))
+    return 0 if all(map(is_good, reports)) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
