@@ -26,6 +26,8 @@ from onetape.model import (
     GapFilling,
     GapOpened,
     InstrumentId,
+    Need,
+    NeedCandles,
     NeedTrades,
     Quote,
     Skipped,
@@ -38,10 +40,13 @@ from onetape.model import (
 from onetape.tape.coverage import Covered
 from onetape.tape.history import History
 from onetape.tape.ledger import GRACE_NS, Output, TradeLedger
+from onetape.tape.volume import VolumeCheck
 from onetape.tape.validation import EARLIEST, SanityCheck, impossible, skipped, worthless
 
-NOTHING: Sequence[NeedTrades] = ()
+NOTHING: Sequence[Need] = ()
 _NEVER = 1 << 63
+MINUTES = "1m"
+"""The candles by which volume is compared."""
 
 
 class Policy(Struct, frozen=True, kw_only=True):
@@ -68,7 +73,7 @@ class Policy(Struct, frozen=True, kw_only=True):
 class _Tape:
     """One channel of trades of one instrument."""
 
-    __slots__ = ("broken", "builder", "known_at", "ledger", "newest", "pair")
+    __slots__ = ("broken", "builder", "known_at", "ledger", "newest", "pair", "volume")
 
     def __init__(self, ledger: TradeLedger, builder: CandleBuilder | None, pair: str) -> None:
         self.ledger, self.builder, self.pair = ledger, builder, pair
@@ -77,6 +82,8 @@ class _Tape:
         """Why something may be missing from here on that no id will show."""
         self.known_at = 0
         """When the last of its trades became available: no candle can have been known before its trades."""
+        self.volume: VolumeCheck | None = None
+        """Where ids prove nothing."""
 
     def next_wake(self) -> int:
         times = (self.ledger.next_wake(), self.builder.next_wake() if self.builder else None)
@@ -130,7 +137,7 @@ class Pipeline:
 
     # --- inputs -----------------------------------------------------------------------------------------------------
 
-    def handle(self, event: Event) -> Sequence[NeedTrades]:
+    def handle(self, event: Event) -> Sequence[Need]:
         """Takes an event that became available now, after everything that was due before it."""
         now = event.available_at
         needs = self.wake(now) if now >= self._due else NOTHING
@@ -141,6 +148,8 @@ class Pipeline:
             case Skipped():
                 tape, more = self._tape(event, now)
                 needs = [*needs, *more, *self._follow(tape, tape.ledger.skip(event, now) or (), now)]
+                if tape.volume is not None:
+                    tape.volume.skip(event.exchange_time)
                 self._publish(event)
             case BookDelta() | BookSnapshot():
                 self._book(event, now)
@@ -154,6 +163,11 @@ class Pipeline:
             case FeedStatus():
                 self._status(event)
                 self._keep(event, now)
+            case Candle(final=False):
+                self._publish(event)
+            case Candle():
+                self._keep(event, now)
+                needs = [*needs, *self._their_minute(event, now)]
             case GapOpened() | GapFilling() | GapClosed():
                 needs = [*needs, *self._told_gap(event, now)]
             case _:
@@ -166,9 +180,9 @@ class Pipeline:
         """When ``wake`` is due, ns; None if nothing is."""
         return None if self._due == _NEVER else self._due
 
-    def wake(self, now: int) -> Sequence[NeedTrades]:
+    def wake(self, now: int) -> Sequence[Need]:
         """Does all that is due until ``now``, in the order of the deadlines, each with now = its own deadline."""
-        needs: list[NeedTrades] = []
+        needs: list[Need] = []
         while self._due <= now:
             due = self._due
             for tape in self._tapes.values():
@@ -179,7 +193,7 @@ class Pipeline:
             self._due = min(self._batch_due, *(tape.next_wake() for tape in self._tapes.values()), _NEVER)
         return needs
 
-    def finish(self, now: int) -> Sequence[NeedTrades]:
+    def finish(self, now: int) -> Sequence[Need]:
         """Nothing more will come: what is missing is told, then the last views of the books and the last batch."""
         needs = [*self.wake(now)]
         for tape in self._tapes.values():
@@ -219,10 +233,10 @@ class Pipeline:
 
     # --- the tape ---------------------------------------------------------------------------------------------------
 
-    def _trade(self, it: Trade, now: int) -> Sequence[NeedTrades]:
+    def _trade(self, it: Trade, now: int) -> Sequence[Need]:
         reason = impossible(it, self._newest, self._today)
         tape = self._tapes.get((it.venue, it.symbol, it.channel))
-        needs: Sequence[NeedTrades] = NOTHING
+        needs: Sequence[Need] = NOTHING
         if tape is None:
             tape, needs = self._tape(it, now)
         if tape.broken and not reason and it.source is not Source.BACKFILL:
@@ -232,7 +246,7 @@ class Pipeline:
             return needs
         return [*needs, *self._follow(tape, outputs, now)]
 
-    def _take(self, tape: _Tape, it: Trade, now: int) -> Sequence[Output]:
+    def _take(self, tape: _Tape, it: Trade, now: int) -> "Sequence[Output | NeedCandles]":
         outputs = tape.ledger.receive(it, now)
         if outputs is None:
             return ()
@@ -242,6 +256,7 @@ class Pipeline:
         self._touched[tape] = None
         self._keep(it, now)
         tape.known_at = max(tape.known_at, now)
+        more: list[Output | NeedCandles] = self._weigh(tape, it, now) if it.after is None else []
         builder = tape.builder
         if builder is not None:
             builder.add(it, now)
@@ -252,8 +267,28 @@ class Pipeline:
             tape.newest = it
             self._newest = max(self._newest, it.exchange_time)
             if builder is not None and now < EARLIEST:  # no clock was kept: only the trades tell how late it is
-                self._keep_candles(builder.wake(it.exchange_time, now), now)
-        return outputs
+                self._keep_candles(tape, builder.wake(it.exchange_time, now), now)
+        return [*outputs, *more] if more else outputs
+
+    def _weigh(self, tape: _Tape, it: Trade, now: int) -> "list[Output | NeedCandles]":
+        """A new trade of a tape whose ids prove nothing; what volume says of the minutes before it."""
+        if tape.volume is None:
+            tape.volume = VolumeCheck()
+        tape.volume.add(it)
+        out: list[Output | NeedCandles] = []
+        if (lacking := tape.volume.lacking(now)) is not None:
+            out.append(NeedCandles(it.venue, it.symbol, MINUTES, *lacking))
+        if tape.volume.waiting:
+            out += (said for gap in tape.volume.judge(now) for said in tape.ledger.open(gap, now))
+        return out
+
+    def _their_minute(self, it: Candle, now: int) -> Sequence[Need]:
+        found = (self._tapes.get((it.venue, it.symbol, channel)) for channel in TAPES)
+        tape = next((tape for tape in found if tape is not None and tape.volume is not None), None)
+        if tape is None or tape.volume is None or it.interval != MINUTES:
+            return NOTHING
+        tape.volume.take(it)
+        return self._follow(tape, [said for gap in tape.volume.judge(now) for said in tape.ledger.open(gap, now)], now)
 
     def _refuse(self, tape: _Tape, it: Trade, reason: str, now: int) -> Sequence[Output]:
         """It goes to the quarantine; its id is accounted for, so that nobody looks for it again and again."""
@@ -271,12 +306,12 @@ class Pipeline:
         ), now)
         return outputs
 
-    def _follow(self, tape: _Tape, outputs: Iterable[Output], now: int) -> Sequence[NeedTrades]:
+    def _follow(self, tape: _Tape, outputs: "Iterable[Output | NeedCandles]", now: int) -> Sequence[Need]:
         """What a ledger says, told on; its needs."""
-        needs = []
+        needs: list[Need] = []
         for it in outputs:
             match it:
-                case NeedTrades():
+                case NeedTrades() | NeedCandles():
                     needs.append(it)
                 case GapOpened() | GapFilling() | GapClosed():
                     self._gap(tape, it, now)
@@ -284,7 +319,7 @@ class Pipeline:
         self._due = min(self._due, tape.next_wake())
         return needs
 
-    def _told_gap(self, it: GapOpened | GapFilling | GapClosed, now: int) -> Sequence[NeedTrades]:
+    def _told_gap(self, it: GapOpened | GapFilling | GapClosed, now: int) -> Sequence[Need]:
         """By the feed: the ledger knows better, but it cannot know where ids prove nothing, nor what REST answers."""
         tape = self._tapes.get((it.venue, it.symbol, it.channel))
         if tape is None:
@@ -318,7 +353,7 @@ class Pipeline:
         if tape is not None and broken and tape.newest is not None and tape.newest.after is None:
             tape.broken = it.reason or "the connection was lost"
 
-    def _mend(self, tape: _Tape, it: Trade, now: int) -> Sequence[NeedTrades]:
+    def _mend(self, tape: _Tape, it: Trade, now: int) -> Sequence[Need]:
         """The first trade after a break of a tape whose ids prove nothing: what lies between is not known.
 
         Not if it is the last one that was had: what comes now follows it.
@@ -335,17 +370,19 @@ class Pipeline:
             to_time=it.exchange_time, cause=f"{reason}; ids cannot tell what was missed",
         ), now), now)
 
-    def _wake_tape(self, tape: _Tape, now: int) -> Sequence[NeedTrades]:
+    def _wake_tape(self, tape: _Tape, now: int) -> Sequence[Need]:
         needs = self._follow(tape, tape.ledger.wake(now), now)
         if tape.builder is not None:
-            self._keep_candles(tape.builder.wake(now, max(now, tape.known_at)), now)
+            self._keep_candles(tape, tape.builder.wake(now, max(now, tape.known_at)), now)
         return needs
 
-    def _keep_candles(self, candles: Iterable[Candle], now: int) -> None:
+    def _keep_candles(self, tape: _Tape, candles: Iterable[Candle], now: int) -> None:
         for it in candles:  # of a recording without a clock: a candle cannot have been known before its end
             self._keep(it if it.available_at >= it.end else structs.replace(it, available_at=it.end), now)
+            if tape.volume is not None and it.interval == MINUTES:
+                tape.volume.take(it)
 
-    def _tape(self, it: Trade | Skipped, now: int) -> tuple[_Tape, Sequence[NeedTrades]]:
+    def _tape(self, it: Trade | Skipped, now: int) -> tuple[_Tape, Sequence[Need]]:
         """The tape of an event, and what is needed where the store has shown that something is missing."""
         tape = self._tapes.get((it.venue, it.symbol, it.channel))
         if tape is not None:
@@ -363,6 +400,9 @@ class Pipeline:
             self._newest = max(self._newest, known.last.exchange_time)
             if known.last.after is None:
                 tape.broken = "OneTape did not run"
+                tape.volume = VolumeCheck()
+                for one in known.trades:
+                    tape.volume.add(one)
         return tape, [*ledger.needs(), *self._wake_tape(tape, now)]
 
     def _builder(self, id: InstrumentId, known: History) -> CandleBuilder:
@@ -419,7 +459,7 @@ class Pipeline:
             if tape.builder is not None and since is not None and since < (tape.builder.covered_since or 0):
                 tape.builder.cover(since)
             if tape.builder is not None and tape.builder.unrevised:
-                self._keep_candles(tape.builder.revise(max(now, tape.known_at)), now)
+                self._keep_candles(tape, tape.builder.revise(max(now, tape.known_at)), now)
             for covered in tape.ledger.take_covered():
                 self._put(covered, now)
         self._touched.clear()

@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from onetape.clock import DAY, HOUR, MILLISECOND, SECOND
+from onetape.clock import DAY, HOUR, MILLISECOND, SECOND, interval_ns
 from onetape.errors import ClockSkew, RestError, TryAgain
 from onetape.model import (
     Command,
@@ -21,6 +21,8 @@ from onetape.model import (
     Fetch,
     GapClosed,
     GapFilling,
+    Need,
+    NeedCandles,
     NeedTrades,
     Purpose,
     Request,
@@ -70,6 +72,17 @@ class _Hole:
         return self.need.symbol, self.need.channel, self.need.after, self.need.before
 
 
+class _Minutes:
+    """What one NeedCandles asks for."""
+
+    __slots__ = ("asked", "due", "need", "request", "vain")
+
+    def __init__(self, need: NeedCandles, due: int) -> None:
+        self.need, self.due = need, due
+        self.asked, self.vain = False, 0
+        self.request: Request | None = None
+
+
 class Backfill:
     """Of one venue, as long as the process runs. ``max_age_ns``: what is older is not asked for; 0: nothing is."""
 
@@ -78,7 +91,8 @@ class Backfill:
         """Pages, trades, and why answers could not be used."""
         self._venue, self._max_age_ns = venue, max_age_ns
         self._holes: dict[tuple[str, str, str, str], _Hole] = {}
-        self._asked: dict[int, _Hole] = {}
+        self._minutes: list[_Minutes] = []
+        self._asked: dict[int, _Hole | _Minutes] = {}
         self._fetched = 0
 
     @property
@@ -88,10 +102,15 @@ class Backfill:
 
     # --- inputs -----------------------------------------------------------------------------------------------------
 
-    def need(self, it: NeedTrades, now: int) -> list[Outcome]:
+    def need(self, it: Need, now: int) -> list[Outcome]:
         """Something is missing. What cannot be had is said at once."""
         out: list[Outcome] = []
         if not self._max_age_ns:
+            return out
+        if isinstance(it, NeedCandles):
+            if len(self._minutes) < MAX_HOLES:
+                self._minutes.append(_Minutes(it, now))
+            self._ask_all(now, out)
             return out
         counted = it.after.isdecimal() and it.before.isdecimal() and self._venue.spec.counted_trades
         hole = _Hole(it, now, counted=counted)
@@ -111,6 +130,10 @@ class Backfill:
         """The answer to Fetch ``id``; header names in lower case."""
         out: list[Outcome] = []
         hole = self._asked.pop(id, None)
+        if isinstance(hole, _Minutes):
+            self._take_minutes(hole, status, body, headers, now, out)
+            self._ask_all(now, out)
+            return out
         if hole is None or hole.request is None:
             self.counters["answers nobody waits for"] += 1
             return out
@@ -136,7 +159,9 @@ class Backfill:
         """No answer to Fetch ``id``."""
         out: list[Outcome] = []
         hole = self._asked.pop(id, None)
-        if hole is not None:
+        if isinstance(hole, _Minutes):
+            self._later(hole, now)
+        elif hole is not None:
             hole.asked = False
             self._fail(hole, reason, 0, now)
         self._ask_all(now, out)
@@ -145,7 +170,8 @@ class Backfill:
     def next_wake(self) -> int | None:
         if len(self._asked) >= AT_ONCE:
             return None
-        return min((it.due for it in self._holes.values() if not it.asked), default=None)
+        idle = [it.due for it in self._holes.values() if not it.asked]
+        return min([*idle, *(it.due for it in self._minutes if not it.asked)], default=None)
 
     def wake(self, now: int) -> list[Outcome]:
         out: list[Outcome] = []
@@ -170,9 +196,13 @@ class Backfill:
         """The oldest first."""
         while len(self._asked) < AT_ONCE:
             due = [it for it in self._holes.values() if not it.asked and it.due <= now]
-            if not due:
+            minutes = next((it for it in self._minutes if not it.asked and it.due <= now), None)
+            if due:
+                self._ask(min(due, key=lambda it: it.need.from_time), now, out)
+            elif minutes is not None:
+                self._ask_minutes(minutes, out)
+            else:
                 return
-            self._ask(min(due, key=lambda it: it.need.from_time), now, out)
 
     def _ask(self, hole: _Hole, now: int, out: list[Outcome]) -> None:
         need = hole.need
@@ -269,6 +299,44 @@ class Backfill:
             out.append(_closed(need, "filled", now, healed=True))
         else:
             self._say_given_up(hole, f"venue limit: it gives its newest {len(rows)} trades, and no more", now, out)
+
+    # --- the venue's own candles ------------------------------------------------------------------------------------
+
+    def _ask_minutes(self, it: "_Minutes", out: list[Outcome]) -> None:
+        need = it.need
+        self._fetched += 1
+        it.asked, it.request = True, self._venue.candles_request(need.symbol, need.interval, need.start, need.end)
+        self._asked[self._fetched] = it
+        out.append(Fetch(self._fetched, it.request, Purpose.BACKFILL))
+
+    def _take_minutes(
+        self, it: "_Minutes", status: int, body: bytes, headers: Mapping[str, str], now: int, out: list[Outcome],
+    ) -> None:
+        need = it.need
+        assert it.request is not None
+        try:
+            self._venue.check(status, headers, body)
+            found = self._venue.parse_candles(it.request, body, now)
+        except (RestError, ClockSkew, *UNREADABLE):
+            self._later(it, now)
+            return
+        found = [
+            one for one in found
+            if one.final and one.symbol == need.symbol and one.interval == need.interval
+            and need.start <= one.start < need.end
+        ]
+        out += found
+        if len({one.start for one in found}) < (need.end - need.start) // interval_ns(need.interval):
+            self._later(it, now)
+        else:
+            self._minutes.remove(it)
+
+    def _later(self, it: "_Minutes", now: int) -> None:
+        it.asked, it.vain = False, it.vain + 1
+        it.due = now + (2 * SECOND << it.vain)
+        if it.vain >= MAX_VAIN:
+            self.counters["candles given up"] += 1
+            self._minutes.remove(it)
 
     # --- when it brings nothing -------------------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pi
 from onetape.feed.line import Outcome
 from onetape.feed.rest import KEPT_HEADERS, Rest, Unanswered
 from onetape.feed.socket import Ends, Socket, Unreached, Way, connect
-from onetape.model import Connect, Disconnect, Event, Fetch, NeedSnapshot, NeedTrades, Purpose, Reconnect, Send
+from onetape.model import Connect, Disconnect, Event, Fetch, NeedCandles, NeedSnapshot, NeedTrades, Purpose, Reconnect, Send
 from onetape.venues.base import Limits, Spec
 
 MAX_UNSENT = 1_000  # frames of ours that wait for the venue's pace
@@ -140,7 +140,7 @@ class Network:
                     link.task = self._start(self._connect(name, it, link))
                 case Disconnect():
                     self._disconnect(name, it.reason)
-                case Reconnect() | NeedSnapshot() | NeedTrades():
+                case Reconnect() | NeedSnapshot() | NeedTrades() | NeedCandles():
                     pass  # the line has seen to it
 
     def _send(self, name: str, frame: bytes) -> None:

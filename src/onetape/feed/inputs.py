@@ -2,7 +2,7 @@
 from msgspec import Struct
 
 from onetape.feed.patience import Patience
-from onetape.model import Instrument, NeedTrades, Subscription
+from onetape.model import Instrument, Need, Subscription
 from onetape.venues.base import Timings
 
 
@@ -79,9 +79,9 @@ class Started(_Input, frozen=True):
 
 
 class Needed(_Input, frozen=True):
-    """The pipeline misses trades; ``connection`` is the venue's name."""
+    """The pipeline misses something of the past; ``connection`` is the venue's name."""
 
-    need: NeedTrades
+    need: Need
 
 
 class Listed(_Input, frozen=True):

@@ -28,7 +28,7 @@ from onetape.feed.inputs import (
     Stopped,
     Unlisted,
 )
-from onetape.model import Event, Instrument, NeedTrades, encode
+from onetape.model import Event, Instrument, Need, encode
 
 VERSION = 4
 FLUSH_BYTES = 256 * 1024
@@ -93,7 +93,7 @@ _decode_line = msgspec.json.Decoder(_Line).decode
 _decode_end = msgspec.json.Decoder(_End).decode
 _decode_header = msgspec.json.Decoder(Header).decode
 _decode_start = msgspec.json.Decoder(_Start).decode
-_decode_need = msgspec.json.Decoder(NeedTrades).decode
+_decode_need = msgspec.json.Decoder(Need).decode
 _decode_list = msgspec.json.Decoder(_List).decode
 
 

@@ -4,6 +4,8 @@ from onetape.model.commands import (
     Connect,
     Disconnect,
     Fetch,
+    Need,
+    NeedCandles,
     NeedSnapshot,
     NeedTrades,
     Purpose,
@@ -48,7 +50,7 @@ __all__ = [
     "EMPTY", "TAPES", "BadLevels", "BadNumber", "BookAudited", "BookDelta", "BookSnapshot", "Candle", "Capabilities",
     "Change", "Channel", "Command", "Connect", "ConnectionGap", "ConnectionState", "Disconnect", "Event", "FeedError",
     "FeedStatus", "Fetch", "Flag", "GapClosed", "GapFilling", "GapOpened", "Instrument", "InstrumentChanged",
-    "InstrumentId", "Kind", "Level", "Levels", "Lifecycle", "NeedSnapshot", "NeedTrades", "Purpose", "Quote",
+    "InstrumentId", "Kind", "Level", "Levels", "Lifecycle", "Need", "NeedCandles", "NeedSnapshot", "NeedTrades", "Purpose", "Quote",
     "Reconnect", "Request", "RestKind", "Send", "Shape", "Side", "Skipped", "Source", "Subscription", "Ticker", "Trade",
     "TrustState", "VenueStatus", "decode", "encode",
 ]

@@ -85,7 +85,7 @@ class NeedSnapshot(Struct, frozen=True):
     reason: str
 
 
-class NeedTrades(Struct, frozen=True):
+class NeedTrades(Struct, frozen=True, tag="trades"):
     """The tape has a hole between two ids (exclusive)."""
 
     venue: str
@@ -99,4 +99,15 @@ class NeedTrades(Struct, frozen=True):
     reason: str
 
 
-Command = Send | Fetch | Reconnect | Connect | Disconnect | NeedSnapshot | NeedTrades
+class NeedCandles(Struct, frozen=True, tag="candles"):
+    """The venue's own final candles that begin in [start, end), ns, are to be compared with ours."""
+
+    venue: str
+    symbol: str
+    interval: str
+    start: int
+    end: int
+
+
+Need = NeedTrades | NeedCandles
+Command = Send | Fetch | Reconnect | Connect | Disconnect | NeedSnapshot | NeedTrades | NeedCandles

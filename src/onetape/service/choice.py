@@ -18,6 +18,7 @@ from onetape.venues.base import Spec
 from onetape.venues.base import Timings as VenueTimings
 
 
+MINUTES = "1m"
 AUDIT_NS = MINUTE  # between two audits of a connection, where the venue's table and the settings say nothing else
 
 
@@ -120,9 +121,11 @@ def _subscriptions(choice: Choice, instrument: Instrument) -> list[Subscription]
                 found += [Subscription(symbol, channel, interval=it) for it in choice.intervals]
             case Channel.TRADES:  # where the venue's tape is made of aggregates, that is what trades are
                 found.append(Subscription(symbol, choice.spec.capabilities.tape))
+                if not choice.spec.counted_trades:  # what ids cannot show, the volume of the venue's minutes does
+                    found.append(Subscription(symbol, Channel.CANDLES, interval=MINUTES))
             case _:
                 found.append(Subscription(symbol, channel))
-    return found
+    return list(dict.fromkeys(found))
 
 
 def _choice(name: str, settings: Settings, problems: list[str]) -> Choice:

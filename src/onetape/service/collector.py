@@ -10,6 +10,7 @@ import structlog
 
 from onetape import venues
 from onetape.clock import MINUTE, SECOND
+from onetape.config import Storage
 from onetape.credentials import Credentials
 from onetape.errors import OneTapeError, RestError, UsageError
 from onetape.feed.connection import Access, Network
@@ -30,7 +31,7 @@ from onetape.model import (
     GapOpened,
     Instrument,
     InstrumentId,
-    NeedTrades,
+    Need,
     Request,
 )
 from onetape.book.sync import BookSync
@@ -53,9 +54,13 @@ class Collector:
     def __init__(
         self, choices: Sequence[Choice], *, policy: Policy, store: Path | None, recording: Path | None = None,
         publish: Callable[[Event], None] = lambda _: None, log: Callable[[Event], None] = lambda _: None, seed: int = 0,
-        credentials: Mapping[str, Credentials] | None = None,
+        credentials: Mapping[str, Credentials] | None = None, storage: Storage = Storage(),  # noqa: B008 - frozen
+        drain_s: float = 5,
     ) -> None:
-        """``publish``: every event once, a trade that comes twice included; without a store, all that comes."""
+        """``publish``: every event once, a trade that comes twice included; without a store, all that comes.
+
+        ``drain_s``: how long is tried, at the end, on a disk that takes nothing.
+        """
         self.choices = choices
         self.clock = SteadyClock()
         self.door = Door(seed, credentials)
@@ -68,6 +73,7 @@ class Collector:
         self.network: Network
         self.started_at = self.clock()
         self._policy, self._store, self._recording, self._seed = policy, store, recording, seed
+        self._storage, self._drain_s = storage, drain_s
         self._publish, self._log = publish, log
         self.instruments: dict[InstrumentId, Instrument] = {}
         """All that the venues list."""
@@ -84,7 +90,8 @@ class Collector:
             if self._store is not None:
                 self.keeper = stack.enter_context(Keeper(
                     self._store, self._policy, publish=self._kept, pair_of=self.pair, book_of=self.book,
-                    tape_of=self.tape,
+                    tape_of=self.tape, synchronous=self._storage.synchronous, hold=self._storage.held_rows,
+                    drain_s=self._drain_s,
                 ))
             if self._recording is not None:
                 header = Header(VERSION, seed=self._seed)
@@ -172,7 +179,7 @@ class Collector:
         if self.keeper is not None:
             self._ask_for(self.keeper.wake(now))
 
-    def _ask_for(self, needs: Sequence[NeedTrades]) -> None:
+    def _ask_for(self, needs: Sequence[Need]) -> None:
         """As an input of its own, after the one that showed that something is missing: so it is recorded."""
         for it in needs:
             self.network.enter_soon(Needed, it.venue, need=it)

@@ -1,23 +1,28 @@
 """Composes pipeline, journal and lake into one that keeps what it is given."""
-from collections import deque
+import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Self
 
+import structlog
+from msgspec import structs
+
 from onetape.book.sync import BookSync
-from onetape.model import Channel, Event, InstrumentId, NeedTrades
+from onetape.clock import HOUR
+from onetape.model import Channel, Event, GapOpened, InstrumentId, Need
 from onetape.pipeline import Pipeline, Policy
-from onetape.storage.journal import Batch, Journal
+from onetape.storage.damage import Damage, damages
+from onetape.storage.disk import Disk
+from onetape.storage.holes import BrokenOff, untold
+from onetape.storage.journal import Journal, Synchronous, writers
 from onetape.storage.lake import Lake
 from onetape.storage.repeats import Repeats
 from onetape.storage.restore import Stored, rebuilt
+from onetape.storage.shedding import Backlog
 from onetape.storage.stale import StaleCandles
 from onetape.tape.coverage import Covered
 from onetape.tape.history import History
-
-MAX_UNCOMMITTED = 64  # batches; then whoever brings more has to wait for the disk
 
 
 class Keeper:
@@ -26,6 +31,9 @@ class Keeper:
     ``tape_of`` names the channel that feeds an instrument's candles, where that is known from its subscriptions.
     ``repeats``: what comes may have come before, at the same times, as when a recording is played again. ``today``: as
     of the Pipeline. After an exception out of ``handle`` there is only leaving: what was not committed never came.
+
+    ``hold``: rows that are held in memory while the disk takes none, as a live run wants it (then ``push`` is to be
+    called now and then, and ``finish`` tries for ``drain_s`` seconds); None: RetryBatch instead.
     """
 
     def __init__(
@@ -34,8 +42,13 @@ class Keeper:
         pair_of: Callable[[InstrumentId], str] = lambda _: "",
         book_of: Callable[[InstrumentId], BookSync | None] = lambda _: None,
         tape_of: Callable[[InstrumentId], Channel | None] = lambda _: None, repeats: bool = False, today: int = 1 << 63,
+        synchronous: Synchronous = "normal", hold: int | None = None, drain_s: float = 0,
     ) -> None:
-        self.journal = Journal(store, pair_of=lambda venue, symbol: pair_of(InstrumentId(venue, symbol)))
+        self.journal = Journal(
+            store, synchronous=synchronous, pair_of=lambda venue, symbol: pair_of(InstrumentId(venue, symbol)))
+        self.disk = Disk(self.journal, self._note_stale, bound=hold, drain_s=drain_s, publish=publish)
+        self.damages: list[Damage] = []
+        """Every file of the store's journal that was ever set aside."""
         self.pipeline = Pipeline(
             policy, store=self._add, commit=self._commit, publish=publish, restore=self._history,
             stored_ids=self._ids, pair_of=pair_of, book_of=book_of, today=today,
@@ -43,17 +56,17 @@ class Keeper:
         self._store, self._tape_of, self._may_repeat = store, tape_of, repeats
         self._repeats: Repeats | None = None
         self._whole = True
-        self._uncommitted: deque[Future[None]] = deque()
-        self._taken: deque[Batch] = deque()  # by the disk's thread at its next turn
-        self._failed: Batch | None = None
+        self._broken_off: BrokenOff = {}
 
     def __enter__(self) -> Self:
         """Raises UsageError: another writer, a folder that cannot be written, a schema that is newer."""
         with ExitStack() as stack:
             stack.enter_context(self.journal)
-            self._disk = stack.enter_context(ThreadPoolExecutor(1, "journal"))
-            self._stored = Stored(stack.enter_context(Lake(self._store)))
+            stack.enter_context(self.disk)
+            lake = stack.enter_context(Lake(self._store))
             self._stale = StaleCandles(self._store)
+            self._tell_damages(lake)
+            self._stored = Stored(lake)
             self._open = stack.pop_all()
         if self._may_repeat and self._stored.pairs:
             self._repeats = Repeats(self._store, self.journal.writer, self.journal.last_batch + 1)
@@ -62,7 +75,7 @@ class Keeper:
     def __exit__(self, *_error: object) -> None:
         self._open.close()
 
-    def handle(self, event: Event) -> Sequence[NeedTrades]:
+    def handle(self, event: Event) -> Sequence[Need]:
         """Raises RetryBatch: the disk takes no more."""
         self._whole = False
         needs = self.pipeline.handle(event)
@@ -72,14 +85,14 @@ class Keeper:
     def next_wake(self) -> int | None:
         return self.pipeline.next_wake()
 
-    def wake(self, now: int) -> Sequence[NeedTrades]:
+    def wake(self, now: int) -> Sequence[Need]:
         """As time passes without events. Raises RetryBatch: the disk takes no more."""
         self._whole = False
         needs = self.pipeline.wake(now)
         self._whole = True
         return needs
 
-    def finish(self, now: int) -> Sequence[NeedTrades]:
+    def finish(self, now: int) -> Sequence[Need]:
         """Nothing more will come: commits what waits, and mends stored candles that late trades have touched.
 
         Not after an exception out of ``handle``: a trade that the ledger has seen may not have come to its batch.
@@ -98,41 +111,47 @@ class Keeper:
 
     def flush(self) -> None:
         """Returns when all batches are committed. Raises RetryBatch."""
-        while self._uncommitted:
-            self._uncommitted.popleft().result()
+        self.disk.flush()
+
+    def push(self, now: int) -> None:
+        """Has written what the disk refused; to be called about once a second where rows are held."""
+        self.disk.push(now)
 
     def _add(self, it: Event | Covered) -> None:
+        if self._broken_off and isinstance(it, GapOpened):
+            after, why = self._broken_off.pop((it.venue, it.symbol, it.channel), ("", ""))
+            it = structs.replace(it, cause=f"{why}; {it.cause}") if why and it.after == after else it
         if self._repeats is None or not self._repeats.had(it):
             self.journal.add(it)
 
     def _commit(self, now: int) -> None:
-        """In a thread of its own, one batch after the other; one that failed stays the first in line. RetryBatch."""
-        self._stale.add(self.pipeline.take_stale_ranges())
-        while self._uncommitted and (self._uncommitted[0].done() or len(self._uncommitted) >= MAX_UNCOMMITTED):
-            self._uncommitted[0].result()
-            self._uncommitted.popleft()
-        self._taken.append(self.journal.take(now))
-        self._uncommitted.append(self._disk.submit(self._write))
+        """Hands over the batch to the thread of the disk. Raises RetryBatch where nothing is held."""
+        self.disk.add(self.journal.take(now), now)
 
-    def _write(self) -> None:
-        """All that was taken, in one transaction: a replay brings batches faster than the disk commits them one by one.
+    def _note_stale(self, backlog: Backlog) -> None:
+        """Before the trades that touch them are committed. Raises RetryBatch."""
+        self._stale.add([*self.pipeline.take_stale_ranges(), *backlog.take_stale_ranges()])
 
-        What failed is tried again, with what came after it.
-        """
-        batch, self._failed = self._failed or Batch([], 0), None
-        while self._taken:
-            one = self._taken.popleft()
-            batch.records += one.records
-            batch.committed_at = max(batch.committed_at, one.committed_at)
-        try:
-            self.journal.commit(batch)
-        except BaseException:
-            self._failed = batch
-            raise
+    def _tell_damages(self, lake: Lake) -> None:
+        """Puts on record what no id will show; the file may have been set aside by a process that then was killed."""
+        for found in self.journal.damages:
+            if structlog.is_configured():
+                structlog.get_logger().error("a file of the journal is damaged", what=str(found))
+            else:
+                sys.stderr.write(f"onetape: {found}\n")
+        self.damages = [it for folder in writers(self._store) for it in damages(folder)]
+        gaps, self._broken_off = untold(lake, self.damages)
+        for gap in gaps:
+            self.journal.add(gap)
+        if gaps:
+            self.disk.add(self.journal.take(max(it.available_at for it in gaps)), 0)
+            self.disk.settle()
 
     def _history(self, id: InstrumentId, channel: Channel) -> History:
         return self._stored.history(id, channel, self.pipeline.policy.intervals, self._tape_of(id))
 
     def _ids(self, id: InstrumentId, channel: Channel, hour: int) -> list[str]:
+        if self.disk.held:  # then it may not be waited for
+            return [*self.disk.backlog.ids(id, channel, hour, hour + HOUR), *self._stored.ids(id, channel, hour)]
         self.flush()
         return self._stored.ids(id, channel, hour)

@@ -46,8 +46,13 @@ class Stored:
         final_until, candles = self._candles(id, intervals, last[0].exchange_time)
         since = candles[-1].end if candles else None if final_until is None else _longest(final_until, intervals)
         trades = self.lake.trades(_of(id, channel=channel, start=since))
+        covered_since = _since(self._covered(id, channel))
+        if last[0].after is None:  # it is known since its first trade, but for the gaps on record
+            before = self.lake.trades(_of(id, channel=channel, end=since, limit=1)) if since is not None else []
+            trades = before + trades
+            covered_since = trades[0].exchange_time
         return History(
-            ledger=self._ledger(id, channel), covered_since=_since(self._covered(id, channel)),
+            ledger=self._ledger(id, channel), covered_since=covered_since,
             final_until=final_until, gaps=self._missing(id, channel), last=last[0], candles=candles, trades=trades,
             known_at=max(it.available_at for it in (*last, *candles, *trades)), feeds_candles=feeds is channel,
         )

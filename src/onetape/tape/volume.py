@@ -1,0 +1,102 @@
+"""Where ids prove nothing, volume does: our closed minutes against the venue's own.
+
+Sans-I/O. A minute is judged once, when both candles are there and a trade behind it is known. If the venue's has more,
+trades of it were lost on the way, and the gap is told; where the venue counts what it keeps off the tape (block
+trades), nothing can be said of the minute.
+"""
+from decimal import Decimal
+from typing import Any
+
+from onetape.clock import MINUTE, SECOND
+from onetape.model import Candle, GapOpened, Trade
+
+KEPT = 10
+"""Minutes that wait for their other half; older ones are not judged."""
+LATE_NS = 10 * SECOND
+"""After the end of a minute: if the venue's candle has not come by then, it is asked for."""
+TOLERANCE = Decimal("0.000001")
+"""Share of the volume: sums may be rounded."""
+
+
+class VolumeCheck:
+    """Of one tape."""
+
+    def __init__(self) -> None:
+        self.verified = self.short = self.unverifiable = 0
+        """Minutes, by what came of them."""
+        self._edges: dict[int, tuple[Trade, Trade]] = {}  # by start of the minute: its first and last trade
+        self._ours: dict[int, Candle] = {}  # by end
+        self._theirs: dict[int, Candle] = {}
+        self._asked: dict[int, None] = {}  # ends
+        self._blurred: dict[int, None] = {}  # starts of minutes with trades that are not on the tape
+
+    def add(self, it: Trade) -> None:
+        """A new trade of the tape."""
+        start = it.exchange_time - it.exchange_time % MINUTE
+        edges = self._edges.get(start)
+        if edges is None:
+            self._edges[start] = it, it
+            _trim(self._edges)
+        elif it.exchange_time >= edges[1].exchange_time:
+            self._edges[start] = edges[0], it
+        elif it.exchange_time < edges[0].exchange_time:
+            self._edges[start] = it, edges[1]
+
+    def skip(self, exchange_time: int) -> None:
+        """A trade that has no place on the tape, though the venue may count it."""
+        self._blurred[exchange_time - exchange_time % MINUTE] = None
+        _trim(self._blurred)
+
+    def take(self, it: Candle) -> None:
+        """A final candle of a minute, ours or theirs."""
+        into = self._ours if it.source == "trades" else self._theirs
+        into[it.end] = it
+        _trim(into)
+
+    def lacking(self, now: int) -> tuple[int, int] | None:
+        """Start and end of the minutes of ours for which the venue's have not come; each is asked for once."""
+        ends = [end for end in self._ours if end not in self._theirs and end not in self._asked and end + LATE_NS <= now]
+        if not ends:
+            return None
+        self._asked.update(dict.fromkeys(ends))
+        _trim(self._asked)
+        return min(ends) - MINUTE, max(ends)
+
+    @property
+    def waiting(self) -> bool:
+        """There is a minute of which both candles are there."""
+        return not self._ours.keys().isdisjoint(self._theirs)
+
+    def judge(self, now: int) -> list[GapOpened]:
+        """Of all minutes of which enough is known."""
+        newest = max(self._edges, default=0)
+        out = []
+        for end in sorted(self._ours.keys() & self._theirs.keys()):
+            if newest >= end:
+                ours, theirs = self._ours.pop(end), self._theirs.pop(end)
+                out += self._judge(ours, theirs, now)
+        return out
+
+    def _judge(self, ours: Candle, theirs: Candle, now: int) -> list[GapOpened]:
+        lack = theirs.volume - ours.volume
+        before = [edges[1] for start, edges in self._edges.items() if start < ours.start]
+        if not ours.complete or ours.start in self._blurred or not before:
+            self.unverifiable += 1  # what is missing in it is on record, or it cannot be told
+            return []
+        if lack <= theirs.volume * TOLERANCE:
+            self.verified += 1
+            return []
+        self.short += 1
+        last = max(before, key=lambda it: it.exchange_time)
+        first = min(
+            (edges[0] for start, edges in self._edges.items() if start >= ours.end), key=lambda it: it.exchange_time)
+        return [GapOpened(
+            venue=ours.venue, symbol=ours.symbol, exchange_time=first.exchange_time, received_time=now,
+            available_at=now, channel=last.channel, after=last.id, before=first.id, from_time=last.exchange_time,
+            to_time=first.exchange_time, cause=f"volume: the venue's minute has {theirs.volume}, ours {ours.volume}",
+        )]
+
+
+def _trim(kept: dict[int, Any]) -> None:
+    while len(kept) > KEPT:
+        del kept[min(kept)]
