@@ -279,8 +279,12 @@ class Pipeline:
         if (lacking := tape.volume.lacking(now)) is not None:
             out.append(NeedCandles(it.venue, it.symbol, MINUTES, *lacking))
         if tape.volume.waiting:
-            out += (said for gap in tape.volume.judge(now) for said in tape.ledger.open(gap, now))
+            out += self._short(tape, tape.volume, now)
         return out
+
+    def _short(self, tape: _Tape, volume: VolumeCheck, now: int) -> list[Output]:
+        since = tape.builder.covered_since if tape.builder is not None else None
+        return [said for gap in volume.judge(tape.ledger.gaps, since, now) for said in tape.ledger.open(gap, now)]
 
     def _their_minute(self, it: Candle, now: int) -> Sequence[Need]:
         found = (self._tapes.get((it.venue, it.symbol, channel)) for channel in TAPES)
@@ -288,7 +292,7 @@ class Pipeline:
         if tape is None or tape.volume is None or it.interval != MINUTES:
             return NOTHING
         tape.volume.take(it)
-        return self._follow(tape, [said for gap in tape.volume.judge(now) for said in tape.ledger.open(gap, now)], now)
+        return self._follow(tape, self._short(tape, tape.volume, now), now)
 
     def _refuse(self, tape: _Tape, it: Trade, reason: str, now: int) -> Sequence[Output]:
         """It goes to the quarantine; its id is accounted for, so that nobody looks for it again and again."""
@@ -401,8 +405,7 @@ class Pipeline:
             if known.last.after is None:
                 tape.broken = "OneTape did not run"
                 tape.volume = VolumeCheck()
-                for one in known.trades:
-                    tape.volume.add(one)
+                tape.volume.restore(known.trades, known.candles)
         return tape, [*ledger.needs(), *self._wake_tape(tape, now)]
 
     def _builder(self, id: InstrumentId, known: History) -> CandleBuilder:

@@ -6,7 +6,7 @@ from msgspec import Struct, structs
 
 from onetape.candles.batch import build
 from onetape.candles.series import Series, StaleRange
-from onetape.clock import DAY, HOUR, interval_ns
+from onetape.clock import DAY, HOUR, MINUTE, interval_ns
 from onetape.model import TAPES, Candle, Channel, InstrumentId, Trade
 from onetape.storage.catalog import TapeId
 from onetape.storage.lake import Lake, Selection, StoredGap
@@ -17,6 +17,8 @@ from onetape.venues import VENUES
 
 _NEVER = 1 << 63
 Coverages = Mapping[TapeId, Coverage]
+UNJUDGED_NS = 10 * MINUTE
+"""Of a tape whose ids prove nothing: whose volume may not have been compared yet."""
 UNPROVEN = Coverage()
 """Of a tape whose ids prove nothing; nobody adds to it."""
 
@@ -48,8 +50,9 @@ class Stored:
         trades = self.lake.trades(_of(id, channel=channel, start=since))
         covered_since = _since(self._covered(id, channel))
         if last[0].after is None:  # it is known since its first trade, but for the gaps on record
-            before = self.lake.trades(_of(id, channel=channel, end=since, limit=1)) if since is not None else []
-            trades = before + trades
+            known = self.lake.trades(_of(id, channel=channel, start=last[0].exchange_time - UNJUDGED_NS))
+            before = self.lake.trades(_of(id, channel=channel, end=known[0].exchange_time, limit=1))
+            trades = sorted({it.id: it for it in (*before, *known, *trades)}.values(), key=lambda it: it.exchange_time)
             covered_since = trades[0].exchange_time
         return History(
             ledger=self._ledger(id, channel), covered_since=covered_since,
@@ -129,18 +132,28 @@ def rebuild(
 ) -> Iterator[Rebuilt]:
     """All final candles of a range, part by part, the newest first; empty ones that carry a close stay as they are.
 
-    No more than an hour of trades is held, and the candles of an hour, or one of a longer interval.
+    What is not final yet is left to whoever builds it: a range may reach beyond what is over. No more than an hour of
+    trades is held, and the candles of an hour, or one of a longer interval.
     """
     tape = _tape(lake, coverage, id)
     if tape is None:
         return
-    for start, end in _parts(lake, id, tape.channel, stale):
+    until = final_in(lake, id, tape.channel, stale.interval)
+    for start, end in _parts(lake, id, tape.channel, structs.replace(stale, end=min(stale.end, until))):
         known: dict[int, int] = {}
         trades = _noting(_hourly(lake, id, tape.channel, start, end), stale.interval, known)
         stored = {it.end: it for it in lake.candles(_of(id, start=start + 1, end=end + 1), stale.interval)}
         built = build(trades, stale.interval, now, until=end, covered_since=tape.since, gaps=tape.missing)
         changed = list(_revisions(built, stored, known))
         yield Rebuilt(start, end, len(built) - len(changed), changed)
+
+
+def final_in(lake: Lake, id: InstrumentId, channel: Channel, interval: str) -> int:
+    """The end of the last candle of an interval, stored or not, that is over as far as the store knows."""
+    (last,) = lake.trades(_of(id, channel=channel, limit=1))
+    until = finished_until(lake, id, last.exchange_time)
+    length = interval_ns(interval)
+    return Series(interval, 0, carry_empty=False).end_of(last.exchange_time if until is None else until) - length
 
 
 class _Tape(Struct, frozen=True):

@@ -4,11 +4,13 @@ Sans-I/O. A minute is judged once, when both candles are there and a trade behin
 trades of it were lost on the way, and the gap is told; where the venue counts what it keeps off the tape (block
 trades), nothing can be said of the minute.
 """
+from collections.abc import Iterable
 from decimal import Decimal
 from typing import Any
 
 from onetape.clock import MINUTE, SECOND
 from onetape.model import Candle, GapOpened, Trade
+from onetape.tape.ledger import OpenGap
 
 KEPT = 10
 """Minutes that wait for their other half; older ones are not judged."""
@@ -67,24 +69,41 @@ class VolumeCheck:
         """There is a minute of which both candles are there."""
         return not self._ours.keys().isdisjoint(self._theirs)
 
-    def judge(self, now: int) -> list[GapOpened]:
-        """Of all minutes of which enough is known."""
+    def judge(self, gaps: Iterable[OpenGap], since: int | None, now: int) -> list[GapOpened]:
+        """All minutes of which enough is known; one with a gap in it that may still be healed has time.
+
+        ``gaps`` on record, ``since`` when the tape is known, ns of exchange time.
+        """
         newest = max(self._edges, default=0)
         out = []
         for end in sorted(self._ours.keys() & self._theirs.keys()):
-            if newest >= end:
-                ours, theirs = self._ours.pop(end), self._theirs.pop(end)
+            start = end - MINUTE
+            within = [it for it in gaps if it.from_time < end and it.to_time >= start]
+            if newest < end or not all(it.unhealable for it in within):
+                continue
+            ours, theirs = self._ours.pop(end), self._theirs.pop(end)
+            told = any(it.from_time < start and it.to_time >= end for it in within)
+            if start in self._blurred or since is None or since >= start or told:
+                self.unverifiable += 1
+            else:
                 out += self._judge(ours, theirs, now)
         return out
 
+    def restore(self, trades: Iterable[Trade], minutes: Iterable[Candle]) -> None:
+        """What an earlier process may not have come to judge."""
+        for it in trades:
+            self.add(it)
+        for one in minutes:
+            self.take(one)
+
     def _judge(self, ours: Candle, theirs: Candle, now: int) -> list[GapOpened]:
         lack = theirs.volume - ours.volume
-        before = [edges[1] for start, edges in self._edges.items() if start < ours.start]
-        if not ours.complete or ours.start in self._blurred or not before:
-            self.unverifiable += 1  # what is missing in it is on record, or it cannot be told
-            return []
         if lack <= theirs.volume * TOLERANCE:
             self.verified += 1
+            return []
+        before = [edges[1] for start, edges in self._edges.items() if start < ours.start]
+        if not before:
+            self.unverifiable += 1
             return []
         self.short += 1
         last = max(before, key=lambda it: it.exchange_time)
