@@ -84,6 +84,7 @@ ProxyUrl = Annotated[str, _url("http", "https", "socks4", "socks5")]
 LocalAddress = Annotated[str, AfterValidator(_address)]
 Store = Annotated[Path, BeforeValidator(_folder)]
 Depth = Annotated[int, Field(ge=1, le=10_000, strict=True)]
+Redundancy = Annotated[int, Field(ge=1, le=4, strict=True)]
 Pairs = Annotated[tuple[Pair, ...], BeforeValidator(_many), Field(min_length=1)]
 Channels = Annotated[tuple[ChannelName, ...], BeforeValidator(_many), Field(min_length=1)]
 Intervals = Annotated[tuple[str, ...], BeforeValidator(_many)]
@@ -142,6 +143,7 @@ class Venue(_Part):
     proxy: ProxyUrl | None = None
     local_address: LocalAddress | None = None
     deflate: StrictBool = False
+    redundancy: Redundancy | None = None
     timings: Timings | None = None
     reconnect: Reconnect | None = None
 
@@ -174,6 +176,14 @@ class Keep(_Part):
     snapshot_depth: Depth = 50
 
 
+class Storage(_Part):
+    """How the journal meets the disk."""
+
+    synchronous: Literal["normal", "full", "off"] = "normal"
+    held_rows: Annotated[int, Field(ge=1_000, le=1_000_000_000, strict=True)] = 2_000_000
+    """In memory, while the disk takes none."""
+
+
 class Settings(_Part):
     """All settings, with their defaults."""
 
@@ -187,11 +197,15 @@ class Settings(_Part):
     stop_within: Some = 10.0
     """Seconds from the request to stop until what is left is given up."""
     proxy: ProxyUrl | None = None
+    redundancy: Redundancy | None = None
+    """Connections for the same subscriptions; None: as the venue needs it, 2 where ids do not prove that no trade was
+    lost, else 1."""
     timings: Timings = Timings()
     reconnect: Reconnect = Reconnect()
     log: Log = Log()
     candles: Candles = Candles()
     keep: Keep = Keep()
+    storage: Storage = Storage()
     backfill: Backfill = Backfill()
     venues: dict[VenueName, Venue] = Field(default_factory=dict)
     """By name; none: the five venues."""

@@ -45,6 +45,7 @@ from onetape.tape.validation import EARLIEST, SanityCheck, impossible, skipped, 
 
 NOTHING: Sequence[Need] = ()
 _NEVER = 1 << 63
+REDUNDANT_GRACE_NS = 2 * SECOND
 MINUTES = "1m"
 """The candles by which volume is compared."""
 
@@ -57,6 +58,9 @@ class Policy(Struct, frozen=True, kw_only=True):
     """Empty candles carry the last close; else there are none."""
     lateness_ns: int = LATENESS_NS
     grace_ns: int = GRACE_NS
+    """Until a hole between ids is a gap."""
+    redundant: frozenset[str] = frozenset()
+    """Venues with more than one connection: what one of them did not bring another may, a little later."""
     deltas: bool = False
     """Keep every book delta, and the whole snapshots that they build on."""
     quotes: bool = True
@@ -394,7 +398,7 @@ class Pipeline:
         id, channel = InstrumentId(it.venue, it.symbol), it.channel
         known = self._restore(id, channel)
         ledger = TradeLedger(
-            id, channel, self.policy.grace_ns, known.ledger, lambda hour: self._stored_ids(id, channel, hour))
+            id, channel, REDUNDANT_GRACE_NS if it.venue in self.policy.redundant else self.policy.grace_ns, known.ledger, lambda hour: self._stored_ids(id, channel, hour))
         others = (self._tapes.get((*id, other)) for other in TAPES if other is not channel)
         taken = any(other is not None and other.builder is not None for other in others)
         builder = self._builder(id, known) if known.feeds_candles and not taken else None

@@ -31,7 +31,7 @@ from onetape.model import (
     Trade,
     TrustState,
 )
-from onetape.pipeline import Pipeline
+from onetape.pipeline import Pipeline, Policy
 from onetape.service.choice import choices, lines, tradable
 from onetape.service.keeper import Keeper
 from onetape.service.referee import Referee
@@ -100,7 +100,6 @@ class Lab:
         self.stored: list = []
         self.pipeline: Pipeline | Keeper
         self._store = store
-        self._keep()
         self.referee = Referee(self.sim, depth, promised=promised)
         self.counters: Counter[str] = Counter()
         self.heard = lambda _: None  # of every event of the feed
@@ -123,15 +122,17 @@ class Lab:
         chosen = settings and "channels" in settings
         own = {"venues": {name: {} if chosen else OWN.get(name, {}) for name in names}}
         self.choices = choices(Settings.model_validate(own | (settings or {})))
+        self._keep()
 
     def _keep(self):
+        policy = Policy(redundant=frozenset(it.venue for it in self.choices if it.redundancy > 1))
         if self._store is None:
             self.pipeline = Pipeline(
-                store=self.stored.append, commit=lambda _: None, publish=self._published, book_of=self.book,
+                policy, store=self.stored.append, commit=lambda _: None, publish=self._published, book_of=self.book,
             )
         else:
             self.pipeline = Keeper(
-                self._store, publish=self._published, book_of=self.book, pair_of=lambda id: self.pairs.get(id, ""),
+                self._store, policy, publish=self._published, book_of=self.book, pair_of=lambda id: self.pairs.get(id, ""),
                 tape_of=lambda id: venues.capabilities(id.venue).tape,
             ).__enter__()
 
@@ -177,10 +178,11 @@ class Lab:
         return {name: line.state for name, line in self.door.lines.items()}
 
     def books(self):
-        return {
-            (line.setup.venue, symbol): book for line in self.door.lines.values()
-            if (session := self.door.sessions.get(line.leader)) for symbol, book in session.books.items()
+        ids = {
+            InstrumentId(line.setup.venue, it.symbol) for line in self.door.lines.values() for it in line.setup.wanted
         }
+        found = {id: self.door.leading(id, Channel.BOOK) for id in ids}
+        return {id: it.books[id.symbol] for id, it in found.items() if it is not None}
 
     @property
     def healthy(self):
@@ -220,7 +222,8 @@ class Lab:
         return books + tapes
 
     def book(self, id: InstrumentId) -> BookSync | None:
-        return self.books().get(id)
+        session = self.door.leading(id, Channel.BOOK)
+        return None if session is None else session.books.get(id.symbol)
 
     # --- the machinery ----------------------------------------------------------------------------------------------
 

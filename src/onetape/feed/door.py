@@ -25,7 +25,8 @@ from onetape.feed.line import Line, Outcome
 from onetape.feed.liveness import Liveness
 from onetape.feed.pace import Pace
 from onetape.feed.session import Session
-from onetape.model import Command, ConnectionState, Event, InstrumentId, Lifecycle
+from onetape.feed.standby import Standby, chosen, group_of
+from onetape.model import Channel, Command, ConnectionState, Event, InstrumentId, Lifecycle
 
 _NEVER = 1 << 63
 BACKFILL = "~backfill"
@@ -48,6 +49,8 @@ class Door:
         """What each venue lists."""
         self.backfills: dict[str, Backfill] = {}
         """Of each venue; its requests are those of a connection of its own, ``binance~backfill``."""
+        self.standbys: dict[str, Standby] = {}
+        """Of the groups of lines with the same subscriptions, by the name of the first one."""
         self.late = 0
         """Inputs of connections that had been given up."""
         self._paces: dict[str, Pace] = {}  # by venue: its lines share what it allows of connection attempts
@@ -72,27 +75,32 @@ class Door:
     def enter(self, it: Input) -> list[Outcome]:
         """Passes an input on, after the wakes that are due before it. An unknown connection is a KeyError."""
         out = self.wake(it.time)
+        said = self._enter(it)
+        return out + (chosen(said, self.standbys, self.lines, it.time) if self.standbys else said)
+
+    def _enter(self, it: Input) -> list[Outcome]:
         if isinstance(it, Frame):  # nearly all that comes
-            return out + self._to_connection(it)
+            return self._to_connection(it)
         self._due = 0  # whoever comes and goes by it
         match it:
             case Started():
-                return out + self._start(it)
+                return self._start(it)
             case Stopped():
-                return out + [said for line in self.lines.values() for said in line.stop(it.time)]
+                self.standbys.clear()  # all end, and each says so
+                return [said for line in self.lines.values() for said in line.stop(it.time)]
             case Listed():
-                return out + self._list(it)
+                return self._list(it)
             case Needed():
-                return out + self._need(it)
+                return self._need(it)
             case Answer() | Failed() if (venue := asked_by_backfill(it.connection)):
-                return out + _named(it.connection, _bring(self.backfills[venue], it))
+                return _named(it.connection, _bring(self.backfills[venue], it))
             case Unlisted():
-                return [*out, (it.connection, ConnectionState(
+                return [(it.connection, ConnectionState(
                     venue=it.connection, received_time=it.time, available_at=it.time, connection=it.connection,
                     state=Lifecycle.RECONNECTING, reason=it.reason,
                 ))]
             case _:
-                return out + self._to_connection(it)
+                return self._to_connection(it)
 
     def next_wake(self) -> int | None:
         """Nobody is due before, though perhaps nobody then; None if nothing is due ever."""
@@ -110,11 +118,12 @@ class Door:
             name = next((name for name, it in self.sessions.items() if it.next_wake() == due), None)
             venue = next((venue for venue, it in self.backfills.items() if it.next_wake() == due), None)
             if name is not None:
-                out += self._relay(name, self.sessions[name].wake(due), due)
+                said = self._relay(name, self.sessions[name].wake(due), due)
             elif venue is not None:
-                out += _named(venue + BACKFILL, self.backfills[venue].wake(due))
+                said = _named(venue + BACKFILL, self.backfills[venue].wake(due))
             else:
-                out += next(it for it in self.lines.values() if it.next_wake() == due).wake(due)
+                said = next(it for it in self.lines.values() if it.next_wake() == due).wake(due)
+            out += chosen(said, self.standbys, self.lines, due) if self.standbys else said
         return out
 
     def _earliest(self) -> int:
@@ -149,7 +158,9 @@ class Door:
         self._paces[it.connection] = Pace(limits.connects, limits.connects_per_ns)
         self.directories[it.connection] = Directory(venue(""), it.instruments)
         self.backfills[it.connection] = Backfill(venue(""), it.max_age_ns)
-        return [said for name, setup in it.lines.items() for said in self._start_line(name, setup, it.time)]
+        out = [said for name, setup in it.lines.items() for said in self._start_line(name, setup, it.time)]
+        self._group()
+        return out
 
     def _need(self, it: Needed) -> list[Outcome]:
         found = self.backfills.get(it.connection)
@@ -157,6 +168,28 @@ class Door:
             self.late += 1
             return []
         return _named(it.connection + BACKFILL, found.need(it.need, it.time))
+
+    def _group(self) -> None:
+        groups: dict[str, list[str]] = {}
+        for name in self.lines:
+            groups.setdefault(group_of(name), []).append(name)
+        for group, names in groups.items():
+            known = self.standbys.get(group)
+            if len(names) > 1 and (known is None or known.names != names):
+                self.standbys[group] = Standby(self.lines, names, self.sessions.get)
+        for group in [it for it in self.standbys if len(groups.get(it, ())) < 2]:
+            del self.standbys[group]
+
+    def leading(self, id: InstrumentId, channel: Channel) -> Session | None:
+        """The session that is listened to for a channel of an instrument."""
+        for name, line in self.lines.items():
+            standby = self.standbys.get(group_of(name))
+            if line.setup.venue != id.venue or (standby is not None and standby.leader(id.symbol, channel) != name):
+                continue
+            session = self.sessions.get(line.leader)
+            if session is not None and session.has(id.symbol, channel):
+                return session
+        return None
 
     def _start_line(self, name: str, setup: Setup, now: int) -> list[Outcome]:
         spec, pace = venues.spec(setup.venue), self._paces[setup.venue]
@@ -173,6 +206,7 @@ class Door:
         for name, setup in lines.items():
             line = self.lines.get(name)
             out += self._start_line(name, setup, now) if line is None else line.change(setup, now)
+        self._group()
         return out
 
     def _new_session(self, setup: Setup, now: int) -> Session:

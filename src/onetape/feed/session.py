@@ -174,12 +174,21 @@ class Session:
             self.overlap.proven(before.overlap, it.symbol) for it in self._tapes()
         )
 
-    def bridge(self, before: "Session", reason: str, now: int) -> list[Event]:
-        """What is to be told of the tapes when this connection takes over from that one, where ids tell nothing."""
+    def has(self, symbol: str, channel: Channel) -> bool:
+        """It is subscribed to here."""
+        return (symbol in self._feeds) if channel is Channel.BOOK else (symbol, channel) in self._channels
+
+    def bridge(self, before: "Session", reason: str, now: int, symbol: str = "") -> list[Event]:
+        """What is to be told of the tapes when this connection takes over from that one, where ids tell nothing.
+
+        ``symbol``: only of this one.
+        """
         out: list[Event] = []
         if self.overlap is None or before.overlap is None:
             return out
         for it in self._tapes():
+            if symbol not in ("", it.symbol):
+                continue
             hole = self.overlap.hole(before.overlap, it.symbol)
             if hole is not None:
                 last, first = hole

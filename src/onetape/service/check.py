@@ -326,7 +326,7 @@ class _Probe:
         with tempfile.TemporaryDirectory(prefix="onetape-check-") as name:
             store, self._began = Path(name), time.monotonic()
             collector = Collector(
-                [self._choice], policy=policy_of(self._settings), store=store, log=self._hear,
+                [self._choice], policy=policy_of(self._settings, [self._choice]), store=store, log=self._hear,
                 credentials=self._credentials,
             )
             watching = asyncio.create_task(self._watch(collector))

@@ -12,6 +12,7 @@ from onetape.errors import UsageError
 from onetape.feed import plan
 from onetape.feed.inputs import Setup
 from onetape.feed.patience import Patience
+from onetape.feed.standby import copies, group_of
 from onetape.model import Channel, Instrument, Kind, Subscription
 from onetape.nearest import nearest
 from onetape.venues.base import Spec
@@ -40,6 +41,7 @@ class Choice(Struct, frozen=True):
     """REST that has the tape's past; empty: ``rest``."""
     timings: VenueTimings
     patience: Patience
+    redundancy: int
     max_age_ns: int
     """Of trades that are missing and asked for; 0: none are."""
     proxy: str | None = None
@@ -70,13 +72,13 @@ def lines(
     """The lines that bring what is chosen, by name, of the pairs that the venue has; ``before``: those that stand."""
     listed = {it.pair: it for it in sorted(instruments, key=lambda it: it.tradable) if it.pair}  # of two the tradable
     wanted = [it for pair in choice.pairs if pair in listed for it in _subscriptions(choice, listed[pair])]
-    standing = {name: it.wanted for name, it in before.items()}
+    standing = {name: it.wanted for name, it in before.items() if group_of(name) == name}
     planned = plan.replan(venues.VENUES[choice.venue], wanted, standing) if wanted else []
     return {
-        it.name: Setup(
+        name: Setup(
             it.venue, it.route, it.subscriptions, choice.timings, choice.patience, len(choice.websocket[it.route])
         )
-        for it in planned
+        for it in planned for name in copies(it.name, choice.redundancy)
     }
 
 
@@ -164,6 +166,7 @@ def _choice(name: str, settings: Settings, problems: list[str]) -> Choice:
             for route, urls in endpoints.websocket.items()
         },
         rest=own.rest or endpoints.rest, history=own.history or (() if own.rest else endpoints.history),
+        redundancy=own.redundancy or settings.redundancy or spec.redundancy,
         max_age_ns=round(settings.backfill.max_age * SECOND) if settings.backfill.enabled else 0,
         timings=_timings(_timings(_audited(spec.timings), settings.timings), own.timings or Timings()),
         patience=_patience(settings.reconnect, own.reconnect), proxy=own.proxy or settings.proxy,

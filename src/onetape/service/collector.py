@@ -118,11 +118,8 @@ class Collector:
 
     def book(self, id: InstrumentId) -> BookSync | None:
         """As it is now, on the connection that leads."""
-        for line in self.door.lines.values():
-            session = self.door.sessions.get(line.leader) if line.setup.venue == id.venue else None
-            if session is not None and (book := session.books.get(id.symbol)) is not None:
-                return book
-        return None
+        session = self.door.leading(id, Channel.BOOK)
+        return None if session is None else session.books.get(id.symbol)
 
     def tape(self, id: InstrumentId) -> Channel | None:
         """The channel that feeds the instrument's candles: of those subscribed to."""

@@ -76,8 +76,9 @@ async def collect(
             if simulated.compare:
                 referee = Referee(server.simulator, promised=bool(simulated.plan.faults))
         collector = Collector(
-            chosen, policy=policy_of(settings), store=store, recording=record, publish=hear, log=log,
-            seed=int.from_bytes(os.urandom(4)), credentials=credentials,
+            chosen, policy=policy_of(settings, chosen), store=store, recording=record, publish=hear, log=log,
+            seed=int.from_bytes(os.urandom(4)), credentials=credentials, storage=settings.storage,
+            drain_s=settings.stop_within / 2,
         )
         if duration is not None:
             asyncio.get_running_loop().call_later(duration, stop.set)
@@ -147,6 +148,8 @@ def path_of(url: str) -> str:
 async def _watch(collector: Collector, source: str, store: Path | None, view: View) -> None:
     while True:
         await asyncio.sleep(STATUS_S)
+        if collector.keeper is not None:
+            collector.keeper.push(collector.clock())
         now = statuses.status_of(collector, source, store)
         if store is not None:
             try:
@@ -156,10 +159,10 @@ async def _watch(collector: Collector, source: str, store: Path | None, view: Vi
         view(now)
 
 
-def policy_of(settings: Settings) -> Policy:
+def policy_of(settings: Settings, chosen: Sequence[Choice]) -> Policy:
     candles, keep = settings.candles, settings.keep
     return Policy(
         intervals=candles.intervals, carry_empty=candles.carry_empty, lateness_ns=round(candles.lateness * SECOND),
         deltas=keep.deltas, quotes=keep.quotes, snapshot_every_ns=round(keep.snapshot_every * SECOND),
-        snapshot_depth=keep.snapshot_depth,
+        snapshot_depth=keep.snapshot_depth, redundant=frozenset(it.venue for it in chosen if it.redundancy > 1),
     )

@@ -183,6 +183,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     timings: Timings = Timings()
     budget: Budget
     history: History = History()
+    redundancy: int = 1
+    """Connections for the same subscriptions, where the settings say nothing."""
     counted_trades: bool = True
     """Ids of the tape are consecutive; else only the connection can tell that a trade may have been lost."""
     close_codes: Mapping[int, Reaction] = {}

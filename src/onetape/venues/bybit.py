@@ -103,6 +103,7 @@ SPEC = Spec(
     ),
     timings=Timings(ping_every_ns=20 * SECOND),
     history=History(newest_only=True),
+    redundancy=2,  # what one loses nothing would show, and REST has it for seconds only
     budget=Budget(600, 5 * SECOND),
     counted_trades=False,  # ids are UUIDs on linear, and rise by whatever on spot
     ban_wait_ns=10 * MINUTE,
