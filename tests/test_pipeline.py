@@ -106,7 +106,9 @@ def test_the_odd_is_flagged_and_kept():
 
 def test_a_gap_is_told_after_its_grace_asked_for_and_closed_when_filled():
     kept = Kept().give(trade(1), trade(5, at=SECOND), trade(6, at=2 * SECOND))
-    assert kept.needs == [NeedTrades("binance", "BTCUSDT", Channel.TRADES, "1", "5", START, START + SECOND, "ids are missing")]
+    assert kept.needs == [
+        NeedTrades("binance", "BTCUSDT", Channel.TRADES, "1", "5", START, START + SECOND, "ids are missing")
+    ]
     kept.give(*(trade(number, at=SECOND // 2, now=2 * SECOND) for number in (2, 3, 4))).finish()
     (opened,), (closed,) = kept.of(GapOpened), kept.of(GapClosed)
     assert (opened.after, opened.before, opened.available_at) == ("1", "5", START + SECOND + 250 * MILLISECOND)

@@ -280,6 +280,12 @@ class Pipeline:
             tape.volume = VolumeCheck()
         tape.volume.add(it)
         out: list[Output | NeedCandles] = []
+        if tape.volume.proving and it.source is Source.LIVE and (between := tape.volume.prove(it)) is not None:
+            first, last = between
+            out.append(NeedTrades(
+                it.venue, it.symbol, it.channel, first.id, last.id, first.exchange_time, last.exchange_time,
+                "ids cannot tell whether the first minute is complete", proof=True,
+            ))
         if (lacking := tape.volume.lacking(now)) is not None:
             out.append(NeedCandles(it.venue, it.symbol, MINUTES, *lacking))
         if tape.volume.waiting:

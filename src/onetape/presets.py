@@ -106,6 +106,10 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "keep.deltas": "Every change of a book: much.",
     "keep.snapshot_every": "Seconds between two stored snapshots of a book,",
     "keep.snapshot_depth": "of so many levels a side.",
+    "storage": "How what is stored gets to the disk.",
+    "storage.synchronous": "normal: a crash loses nothing, a loss of power perhaps the last seconds; full: neither,"
+                           " but every batch waits for the disk; off: the system writes when it likes.",
+    "storage.held_rows": "In memory, while the disk takes none; beyond, books go first and trades last, all counted.",
     "venues": "The venues that run. What is given for one goes before what is said above; so do its tables"
               " [venues.NAME.timings] and [venues.NAME.reconnect], the latter as a whole.",
     "venues.*.enabled": "false: not now.",

@@ -215,6 +215,20 @@ def test_a_real_host_name_needs_no_prefix():
     served(test)
 
 
+def test_the_other_host_of_coinbase_is_answered_by_who_keeps_its_market():
+    async def scenario():
+        simulator = Simulator(1, ["coinbase"], start=1_790_000_000 * SECOND, history_ns=5 * SECOND)
+        async with Server(simulator) as server, aiohttp.ClientSession() as session:
+            url = server.rest_url("x").removesuffix("/x")
+            for path, status in (("/products/BTC-USD/trades?limit=3", 200), ("/products", 404)):
+                async with session.get(url + path, headers={"Host": "api.exchange.coinbase.com"}) as answer:
+                    assert answer.status == status
+                    rows = await answer.json()
+                    assert status == 404 or [type(it["trade_id"]) for it in rows] == [int] * 3
+
+    asyncio.run(scenario())
+
+
 def test_half_open_is_silence_in_both_directions():
     async def test(server, venue):
         transport, ear = await dial(server, enable_auto_pong=False)

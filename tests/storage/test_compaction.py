@@ -17,7 +17,8 @@ from msgspec import structs
 from onetape.clock import DAY, HOUR
 from onetape.errors import UsageError
 from onetape.model import Channel
-from onetape.storage.compaction import alone, compact
+from onetape.storage.catalog import open_catalog
+from onetape.storage.compaction import alone, compact, end_of
 from onetape.storage.journal import Journal, files
 from onetape.storage.lake import Lake
 from onetape.tape.coverage import Covered
@@ -100,6 +101,50 @@ def test_the_journal_goes_after_its_time_but_not_the_file_that_knows_the_last_ba
     assert ids(tmp_path) == [1, 2, 3, 4]
     with Lake(tmp_path) as lake:
         assert lake.verify() == []
+
+
+def test_the_journal_stays_until_all_its_readers_are_past(tmp_path):
+    store_of(tmp_path, [trade(1)], [trade(2)], [trade(3)], [trade(4)])
+    names = [it.name for it in files(tmp_path / "journal" / "main")]
+    with open_catalog(tmp_path) as catalog:
+        catalog.register("postgres")
+        catalog.register("postgres")
+        assert catalog.readers() == {"postgres": {}}
+    assert compact(tmp_path, NOW, keep_journal_ns=-1).removed == 0  # it has nothing yet
+    with open_catalog(tmp_path) as catalog:
+        catalog.advance("postgres", "main", end_of(2))
+        catalog.advance("postgres", "main", end_of(1))  # never back
+        catalog.advance("slow", "main", end_of(2) - 1)  # not all of the second
+        assert catalog.readers() == {"postgres": {"main": end_of(2)}, "slow": {"main": end_of(2) - 1}}
+    with Lake(tmp_path) as lake:
+        assert lake.status()["readers"] == {"lake": {"main": 4}, "postgres": {"main": 2}, "slow": {"main": 1}}
+    assert compact(tmp_path, NOW, keep_journal_ns=-1).removed == 1
+    assert [it.name for it in files(tmp_path / "journal" / "main")] == names[1:]
+    with open_catalog(tmp_path) as catalog:
+        catalog.unregister("slow")
+    assert compact(tmp_path, NOW, keep_journal_ns=-1).removed == 1
+    with open_catalog(tmp_path) as catalog:
+        catalog.advance("postgres", "main", end_of(10**9))
+    assert compact(tmp_path, NOW, keep_journal_ns=-1).removed == 1
+    assert [it.name for it in files(tmp_path / "journal" / "main")] == names[3:]
+    assert ids(tmp_path) == [1, 2, 3, 4]
+
+
+def test_a_catalog_of_the_first_schema_is_read_as_it_is_and_brought_up_to_date_by_who_writes(tmp_path):
+    store_of(tmp_path, [trade(1)])
+    compact(tmp_path, NOW)
+    in_sql(tmp_path / "catalog.db", "DROP TABLE readers")
+    in_sql(tmp_path / "catalog.db", "PRAGMA user_version=1")
+    with Lake(tmp_path) as lake:
+        assert lake.status()["readers"] == {"lake": {"main": 1}}
+        assert lake.verify() == []
+    store_of(tmp_path, [trade(2)])
+    compact(tmp_path, NOW)
+    with open_catalog(tmp_path) as catalog:
+        catalog.register("postgres")
+    with Lake(tmp_path) as lake:
+        assert lake.status()["readers"] == {"lake": {"main": 2}, "postgres": {}}
+    assert ids(tmp_path) == [1, 2]
 
 
 def test_a_crowded_partition_becomes_one_file(tmp_path):

@@ -120,7 +120,8 @@ def test_what_is_left_of_a_gap_is_a_gap_of_its_own_before_the_whole_one_ends():
     feed(it, 4, 5)
     outputs = it.close(verdict(need, "too old"), 7)
     assert [(type(one), one.after, one.before) for one in outputs] == [
-        (GapOpened, "1", "4"), (GapClosed, "1", "4"), (GapOpened, "5", "9"), (GapClosed, "5", "9"), (GapClosed, "1", "9"),
+        (GapOpened, "1", "4"), (GapClosed, "1", "4"), (GapOpened, "5", "9"), (GapClosed, "5", "9"),
+        (GapClosed, "1", "9"),
     ]
     assert [one.healed for one in outputs if isinstance(one, GapClosed)] == [False, False, True]
     assert ledger(state=it.state()).wake(10**15) == []  # nor is it told again

@@ -709,7 +709,8 @@ def test_trap_12_books_have_levels_of_four(bodies):
 def test_trap_13_after_means_older():
     request = Okx().trades_request("AAA-USDT", "100", "900", None)
     assert request is not None
-    assert request.path == "/api/v5/market/history-trades?instId=AAA-USDT&type=1&after=901&limit=100"  # with 900, which is known
+    # with 900, which is known: by it can be told whose trades they are
+    assert request.path == "/api/v5/market/history-trades?instId=AAA-USDT&type=1&after=901&limit=100"
     newest = Okx().trades_request("AAA-USDT", "100", None, None)
     assert newest is not None
     assert newest.path == "/api/v5/market/trades?instId=AAA-USDT&limit=500"

@@ -78,14 +78,24 @@ def summary(status: Status) -> str:
 
 
 def reasons(status: Status) -> list[str]:
-    """Why a venue is not active, a line each, and what may help."""
+    """Why a venue is not active, a line each, and what may help; and what is wrong with the store."""
     lines = [
         f"{it.name} is {it.state}: {it.reason}{_again(it, status.at)}"
         for it in status.venues if it.reason and it.state != "active"
     ]
     if status.source == "live" and len(lines) == len(status.venues) and all("DNS" in line for line in lines):
         lines.append("is there a network? onetape run --sim needs none")
-    return lines
+    return [*lines, *_of_store(status)]
+
+
+def _of_store(status: Status) -> list[str]:
+    lines = []
+    if status.behind:
+        lines.append(f"the store takes nothing: {status.behind}; {status.waiting:,} rows are held in memory")
+    if status.dropped:
+        rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in sorted(status.dropped.items()))
+        lines.append(f"memory could not hold {rows}: these are lost")
+    return [*lines, *status.damaged]
 
 
 def _again(it: VenueStatus, now: int) -> str:

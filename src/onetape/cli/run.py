@@ -185,7 +185,8 @@ def _run(
         if store is not None:
             kept = {table: count for table, count in outcome.stored.items() if table in TABLES}
             rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in kept.items())
-            print(f"all that came is kept in {store}: {rows or 'nothing'}")
+            what = "what memory could hold" if outcome.status.dropped else "all that came"
+            print(f"{what} is kept in {store}: {rows or 'nothing'}")
         if record is not None:
             print(f"recorded in {record}: play it with onetape replay {record} --verify")
     if outcome.verdict is not None:

@@ -28,7 +28,7 @@ def status(
     *, store: Store = None,
     json: Annotated[bool, typer.Option("--json", help="An object; times in ns.")] = False,
 ) -> None:
-    """Show how the run on a store is doing; exit code 0 if it runs and all its venues are active, else 1.
+    """Show how the run on a store is doing; exit code 0 if it runs, all its venues are active and it stores, else 1.
 
     Examples:
 
@@ -39,7 +39,7 @@ def status(
     folder, found = latest(stores(store))
     now = time.time_ns()
     state = state_of(found, now)
-    sound = state == "running" and all(it.state == "active" for it in found.venues)
+    sound = state == "running" and all(it.state == "active" for it in found.venues) and not found.behind
     if json:
         import msgspec
 

@@ -7,7 +7,7 @@ import typer
 
 from onetape.cli.main import app
 from onetape.cli.output import print_json, print_table
-from onetape.cli.store import DEFAULT, Json, Store
+from onetape.cli.options import DEFAULT, Json, Store
 from onetape.clock import isoformat
 
 storage = typer.Typer(no_args_is_help=True, help="A store: its state, its compaction, its soundness.")
@@ -39,6 +39,11 @@ def status(*, store: Store = DEFAULT, json: Json = False) -> None:
         print(f"{place}: {files} file{'s' * (files != 1)}, {_size(now[place]['bytes'])}")
     for name, writer in now["writers"].items():
         print(f"writer {name}: batch {writer['last_batch']}, {isoformat(writer['committed_at'])[:19]}Z")
+    for reader, of in now["readers"].items():
+        places = ", ".join(f"{writer} up to batch {batch}" for writer, batch in of.items())
+        print(f"reader {reader}: {places or 'nothing yet'}")
+    for damage in now["damaged"]:
+        print(damage)
     waiting = now["waiting"]
     print(f"{waiting} journal file{'s' * (waiting != 1)} ready for compaction")
 

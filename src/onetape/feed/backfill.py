@@ -21,6 +21,7 @@ from onetape.model import (
     Fetch,
     GapClosed,
     GapFilling,
+    GapOpened,
     Need,
     NeedCandles,
     NeedTrades,
@@ -213,7 +214,7 @@ class Backfill:
             after, before, since = str(first.first - 1), str(first.last + 1), first.from_time
         request = self._venue.trades_request(need.symbol, after, before, since)
         assert request is not None  # else it would be hopeless
-        if not hole.told:
+        if not hole.told and not need.proof:
             hole.told = True
             out.append(GapFilling(
                 venue=need.venue, symbol=need.symbol, exchange_time=now, received_time=now, available_at=now,
@@ -281,24 +282,27 @@ class Backfill:
         return news
 
     def _take_newest(self, hole: _Hole, rows: Sequence[Trade], now: int, out: list[Outcome]) -> None:
-        """The answer has the newest trades, whatever was asked for."""
+        """The answer has the newest trades, whatever was asked for; that behind the gap proves whose they are."""
         need, ids = hole.need, [it.id for it in rows]
-        behind = ids.index(need.before) if need.before in ids else None
-        if not rows or (behind is None and rows[-1].exchange_time <= need.to_time):
-            self._in_vain(hole, "an answer that does not reach to the end of the gap", now, out)
-            return
-        whole = need.after in ids or rows[0].exchange_time < need.from_time
         start = ids.index(need.after) + 1 if need.after in ids else 0
-        found = [
-            it for it in rows[start:behind] if need.from_time <= it.exchange_time <= need.to_time
-        ]
+        behind = ids.index(need.before) if need.before in ids else None
+        if not rows or (behind is None and rows[0].exchange_time <= need.to_time):
+            self._in_vain(hole, "an answer without the trade behind the gap", now, out)
+            return
+        whole = behind is not None and (start > 0 or rows[0].exchange_time < need.from_time)
+        found = rows[start:behind] if behind is not None else []
+        found = [it for it in found if need.from_time <= it.exchange_time <= need.to_time]
+        if need.proof and not whole:
+            out.append(_opened(need, now))  # before what fills a part of it
         out += found
         self.counters["trades"] += len(found)
         del self._holes[hole.key]
         if whole:
             out.append(_closed(need, "filled", now, healed=True))
         else:
-            self._say_given_up(hole, f"venue limit: it gives its newest {len(rows)} trades, and no more", now, out)
+            reason = f"venue limit: it gives its newest {len(rows)} trades, and no more"
+            self.counters["given up"] += 1
+            out.append(_closed(need, reason, now, healed=False))
 
     # --- the venue's own candles ------------------------------------------------------------------------------------
 
@@ -365,6 +369,8 @@ class Backfill:
 
     def _say_given_up(self, hole: _Hole, reason: str, now: int, out: list[Outcome]) -> None:
         self.counters["given up"] += 1
+        if hole.need.proof:
+            out.append(_opened(hole.need, now))
         out.append(_closed(hole.need, reason, now, healed=False))
 
 
@@ -394,6 +400,14 @@ def _skipped(need: NeedTrades, ids: Interval, now: int) -> Skipped:
     return Skipped(
         venue=need.venue, symbol=need.symbol, exchange_time=ids.to_time, received_time=now, available_at=now,
         channel=need.channel, first=str(ids.first), last=str(ids.last), after=ids.first - 1, reason="venue-skipped",
+    )
+
+
+def _opened(need: NeedTrades, now: int) -> GapOpened:
+    return GapOpened(
+        venue=need.venue, symbol=need.symbol, exchange_time=need.to_time, received_time=now, available_at=now,
+        channel=need.channel, after=need.after, before=need.before, from_time=need.from_time, to_time=need.to_time,
+        cause=need.reason,
     )
 
 

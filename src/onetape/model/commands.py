@@ -97,6 +97,8 @@ class NeedTrades(Struct, frozen=True, tag="trades"):
     """Exchange time, ns, of the trade before what is missing; ``to_time``: of the one behind it."""
     to_time: int
     reason: str
+    proof: bool = False
+    """Nothing is known to be missing: it is to be shown that nothing is. If it cannot be, that is a gap."""
 
 
 class NeedCandles(Struct, frozen=True, tag="candles"):

@@ -103,6 +103,14 @@ class Status(Struct, frozen=True):
     venues: tuple[VenueStatus, ...]
     stored: dict[str, int]
     """Rows by table that this run has brought."""
+    behind: str = ""
+    """Why the store takes nothing right now; empty: it does."""
+    waiting: int = 0
+    """Rows that are held until it does."""
+    dropped: dict[str, int] = {}
+    """Rows by table that memory could not hold meanwhile."""
+    damaged: tuple[str, ...] = ()
+    """Files of the journal that were set aside, and why."""
 
 
 SEVERITY = (
@@ -112,12 +120,17 @@ SEVERITY = (
 
 
 def status_of(collector: Collector, source: str, store: Path | None, *, stopped: bool = False) -> Status:
-    journal = collector.keeper.journal.counters if collector.keeper is not None else {}
+    keeper = collector.keeper
+    journal = keeper.journal.counters if keeper is not None else {}
     return Status(
         pid=os.getpid(), started_at=collector.started_at, at=collector.clock(), source=source,
         store="" if store is None else str(store), stopped=stopped,
         clock_ahead_ms=collector.clock.ahead_ns / MILLISECOND,
         venues=tuple(_venue(collector, it.venue) for it in collector.choices), stored=dict(journal),
+        behind=clean(keeper.disk.behind) if keeper is not None else "",
+        waiting=keeper.disk.backlog.rows if keeper is not None else 0,
+        dropped=dict(+keeper.disk.backlog.dropped) if keeper is not None else {},
+        damaged=tuple(clean(str(it)) for it in keeper.damages) if keeper is not None else (),
     )
 
 

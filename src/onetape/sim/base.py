@@ -28,7 +28,7 @@ class Match(Struct, frozen=True, gc=False):
     """One execution."""
 
     id: int
-    """Consecutive within the instrument."""
+    """Consecutive within the instrument; a plan may have numbers left out, and then no match has them."""
     time: int
     """ns since the epoch."""
     price: int
@@ -126,6 +126,10 @@ class SimVenue(Protocol):
 
     def match(self, symbol: str, number: int) -> Match | None:
         """What the tape's trade of this number truly is; None if that is too long ago, or it never was."""
+        ...
+
+    def skipped(self, symbol: str) -> Sequence[int]:
+        """Numbers of the tape that no trade has, ascending, as far back as trades are kept."""
         ...
 
     def connect(self, connection: int, target: str, now: int) -> list[Action]:

@@ -1,7 +1,6 @@
 """What is to go wrong, when and how often: plans of faults, and the dice that are thrown while they run."""
 import tomllib
 from collections.abc import Iterable, Sequence
-from enum import StrEnum
 from pathlib import Path
 from random import Random
 from typing import Any, Self
@@ -11,82 +10,11 @@ from msgspec import Struct
 
 from onetape.clock import SECOND
 from onetape.errors import UsageError
+from onetape.sim import mixtures
+from onetape.sim.kinds import OF_HISTORY, WITH_SYMBOL, Fault, FaultKind
 from onetape.sim.listings import LISTINGS, SHOWS
 
-
-class FaultKind(StrEnum):
-    """What can go wrong. *Data frames* are those that speak of a channel; acks and heartbeats are none."""
-
-    DROP = "drop"
-    """A data frame is left out."""
-    DOUBLE = "double"
-    """A data frame comes twice."""
-    DELAY = "delay"
-    """A data frame, and all that stands behind it on its connection, comes ``seconds`` late."""
-    REORDER = "reorder"
-    """A data frame comes after the one that follows it."""
-    CORRUPT = "corrupt"
-    """A data frame is no JSON any more. Digits do not change: TCP protects them."""
-    GARBAGE = "garbage"
-    """Random bytes come as a frame of their own before a data frame."""
-    GIANT = "giant"
-    """Every connection gets a frame of 64 MB, or ``code`` bytes; again every ``seconds`` while it lasts."""
-    CHECKSUM = "checksum"
-    """A book's checksum is wrong."""
-    SKIP_SEQUENCE = "skip_sequence"
-    """A data frame is left out, and its numbers with it."""
-    HALF_OPEN = "half_open"
-    """Connections that exist at ``at`` are dead from then on, in both directions, and nobody is told."""
-    SILENT = "silent"
-    """Data frames of ``symbol`` and ``channel`` stay away while everything else goes on."""
-    SLOW_REST = "slow_rest"
-    """REST answers come ``seconds`` later."""
-    STALE_SNAPSHOT = "stale_snapshot"
-    """A REST snapshot is from ``seconds`` ago; an in-band one does not fit its checksum."""
-    REST_STATUS = "rest_status"
-    """REST requests end in status ``code`` (503), with ``seconds`` as Retry-After."""
-    CLOSE = "close"
-    """Every connection is closed with ``code`` (0 or 1006: without a word); again every ``seconds`` while it lasts."""
-    NOTICE = "notice"
-    """The venue announces its shutdown, and closes 10 s later."""
-    CLOCK_SKEW = "clock_skew"
-    """The venue's times are shifted by ``seconds``."""
-    REFUSE_SYMBOL = "refuse_symbol"
-    """Subscribing to ``symbol`` is refused the venue's way."""
-    REFUSE_CONNECT = "refuse_connect"
-    """WebSocket handshakes end in HTTP status ``code`` (503), with ``seconds`` as Retry-After."""
-    DNS = "dns"
-    """The venue's names are not found: no connection, no request."""
-    BAD_CERTIFICATE = "bad_certificate"
-    """New TLS handshakes show a certificate of another name, or with ``code`` 1 an expired one. Without TLS: nothing.
-    Who asks for localhost or an address names no venue: such a handshake is hit whatever the venue is."""
-    UNLISTED = "unlisted"
-    """``symbol`` is not listed, not yet or no more: the list of instruments lacks it, it is refused like something that
-    never was, and nothing is said of it."""
-    EMPTY_LIST = "empty_list"
-    """The list of instruments has none."""
-    BAD_LIST = "bad_list"
-    """The list of instruments is cut somewhere; with ``code``: whole, but filled up with blanks to so many bytes."""
-
-
-class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One thing that goes wrong from ``at`` until ``at + lasts``, seconds after the start."""
-
-    kind: FaultKind
-    venue: str = ""
-    """Empty: all. So are ``symbol`` and ``channel``."""
-    at: float = 0.0
-    lasts: float = 0.0
-    """0 is enough for what happens at one moment: close, notice, half_open, giant."""
-    symbol: str = ""
-    channel: str = ""
-    share: float = 1.0
-    """Of the frames, connections or requests that it concerns: how many it hits."""
-    code: int = 0
-    seconds: float = 0.0
-
-    def ends(self) -> float:
-        return self.at + self.lasts
+__all__ = ["Fault", "FaultKind", "FaultPlan", "Faults", "moments"]
 
 
 class FaultPlan(Struct, frozen=True, kw_only=True):
@@ -116,7 +44,14 @@ class FaultPlan(Struct, frozen=True, kw_only=True):
         dice = Random(seed)  # noqa: S311 - chance, no secret
         names = sorted(venues)
         count = max(int(duration / 10), 1) if names else 0
-        faults = (_any_fault(dice, dice.choice(names), duration) for _ in range(count))
+        faults = (mixtures.any_fault(dice, dice.choice(names), duration) for _ in range(count))
+        return cls(faults=tuple(sorted(faults, key=lambda it: it.at)), seed=seed)
+
+    @classmethod
+    def outages(cls, seed: int, venues: Iterable[str], duration: float) -> Self:
+        """Each venue out of reach for 1 to 120 s, once or twice, and trouble with REST when the trades of that time are
+        to be had; all over by 70 % of ``duration`` seconds, the same for the same seed whoever else is in it."""
+        faults = [it for name in sorted(venues) for it in mixtures.outages(seed, name, duration)]
         return cls(faults=tuple(sorted(faults, key=lambda it: it.at)), seed=seed)
 
     def ends(self) -> float:
@@ -128,7 +63,7 @@ class Faults:
     """A plan while it runs: which faults are active, and whom they hit."""
 
     def __init__(self, plan: FaultPlan, start: int) -> None:
-        self.start = start
+        self.start, self.seed = start, plan.seed
         self._dice = Random(plan.seed)  # noqa: S311 - chance, no secret
         self._by_kind: dict[FaultKind, list[Fault]] = {}
         for it in plan.faults:
@@ -217,19 +152,23 @@ def _problems(it: Fault) -> list[str]:
         f"no simulated venue is called {it.venue!r}": it.venue not in ("", *LISTINGS, *SHOWS),
         f"no channel is called {it.channel!r}": it.channel not in ("", *_CHANNELS),
         "of a bad certificate the code is 0 or 1": it.kind is FaultKind.BAD_CERTIFICATE and it.code not in (0, 1),
+        f"of {it.kind} the code is 0 or 1": it.kind in _OF_TWO_SORTS and it.code not in (0, 1),
+        f"more than {MAX_SKIPPED} numbers at once": it.kind is FaultKind.VENUE_SKIPS and it.code > MAX_SKIPPED,
+        f"{it.kind} knows no symbol and no channel": it.kind in OF_HISTORY and (it.symbol, it.channel) != ("", ""),
         f"{it.kind} must last": it.kind not in _OF_A_MOMENT and it.lasts == 0,
         f"{it.kind} needs seconds": it.kind in _WITH_SECONDS and it.seconds == 0,
-        f"{it.kind} needs a symbol": it.kind in _WITH_SYMBOL and not it.symbol,
+        f"{it.kind} needs a symbol": it.kind in WITH_SYMBOL and not it.symbol,
     }
     return [problem for problem, is_so in checks.items() if is_so]
 
 
 _CHANNELS = ("trades", "book", "quotes", "ticker", "candles")
 MAX_BYTES = 1 << 28
+MAX_SKIPPED = 1_000
+_OF_TWO_SORTS = (FaultKind.HISTORY_CUT, FaultKind.HISTORY_HOLES)
 _WITH_BYTES = (FaultKind.GIANT, FaultKind.BAD_LIST)
 _OF_A_MOMENT = (FaultKind.CLOSE, FaultKind.NOTICE, FaultKind.HALF_OPEN, FaultKind.GIANT)
-_WITH_SECONDS = (FaultKind.DELAY, FaultKind.SLOW_REST, FaultKind.CLOCK_SKEW)
-_WITH_SYMBOL = (FaultKind.REFUSE_SYMBOL, FaultKind.UNLISTED)
+_WITH_SECONDS = (FaultKind.DELAY, FaultKind.SLOW_REST, FaultKind.CLOCK_SKEW, FaultKind.HISTORY_LATE)
 _WITH_STATUS = (FaultKind.REST_STATUS, FaultKind.REFUSE_CONNECT)
 
 
@@ -239,39 +178,3 @@ def _close_code(code: int) -> bool:
 
 def _finite(number: float) -> bool:
     return number - number == 0
-
-
-# --- plans by chance ------------------------------------------------------------------------------------------------
-
-
-def _any_fault(dice: Random, venue: str, duration: float) -> Fault:
-    """A fault that a client has to survive: it begins in the first four fifths, so that there is time to recover."""
-    kind = dice.choice(_BY_CHANCE)
-    at = round(dice.uniform(0, 0.8 * duration), 3)
-    lasts = round(dice.uniform(0.5, max(min(20.0, 0.15 * duration), 0.5)), 3)
-    share, code, seconds = 1.0, 0, 0.0
-    match kind:
-        case FaultKind.DROP | FaultKind.DOUBLE | FaultKind.REORDER | FaultKind.SKIP_SEQUENCE:
-            share = dice.choice((0.01, 0.1, 0.5))
-        case FaultKind.CORRUPT | FaultKind.GARBAGE | FaultKind.CHECKSUM:
-            share = dice.choice((0.01, 0.05))
-        case FaultKind.DELAY | FaultKind.SLOW_REST | FaultKind.STALE_SNAPSHOT:
-            seconds = round(dice.uniform(0.2, 5), 3)
-        case FaultKind.REST_STATUS:
-            code, seconds = dice.choice(((429, 2.0), (500, 0.0), (502, 0.0), (503, 1.0)))
-        case FaultKind.REFUSE_CONNECT:
-            code = dice.choice((429, 502, 503))
-        case FaultKind.CLOSE:
-            code = dice.choice((1000, 1001, 1006, 1008, 1011, 1012))
-        case FaultKind.CLOCK_SKEW:
-            seconds = round(dice.uniform(-5, 5), 3)
-        case FaultKind.GIANT:
-            code = 1 << 20
-        case FaultKind.BAD_CERTIFICATE:
-            code = dice.choice((0, 1))
-        case _:
-            pass
-    return Fault(kind=kind, venue=venue, at=at, lasts=lasts, share=share, code=code, seconds=seconds)
-
-
-_BY_CHANCE = tuple(it for it in FaultKind if it not in _WITH_SYMBOL)  # what is refused may stay so for long

@@ -27,6 +27,7 @@ from onetape.clock import MILLISECOND, MINUTE, SECOND
 from onetape.errors import UsageError
 from onetape.sim.base import Action, Close, Frame, Ping, Rejected
 from onetape.sim.certificate import Certificates
+from onetape.sim.listings import SHOWS
 from onetape.sim.simulator import Simulator, Unreachable
 
 HOSTS = MappingProxyType({
@@ -203,6 +204,8 @@ class Server:
 
     async def _answer(self, request: web.Request) -> web.Response:
         venue, target = route(request.host, request.raw_path)
+        if venue not in self.simulator.venues:  # that host's trades are to be had from who keeps their market
+            venue = SHOWS.get(venue, venue)
         try:
             response = self.simulator.request(
                 venue, request.method, target, self.now(), dict(request.headers), request.remote or "local",

@@ -1,5 +1,6 @@
 """The whole simulator on a virtual clock: one market, the venues that live from it, and a network with its faults."""
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from random import Random
 
 from msgspec import structs
 
@@ -7,6 +8,8 @@ from onetape.clock import MINUTE, SECOND
 from onetape.errors import UsageError
 from onetape.sim.base import Action, Close, Happening, Listing, Rejected, Response, SimVenue
 from onetape.sim.faults import Fault, FaultKind, FaultPlan, Faults, moments
+from onetape.sim.history import Histories
+from onetape.sim.kinds import OF_HISTORY
 from onetape.sim.listings import LISTINGS, SHOWS
 from onetape.sim.market import Market
 from onetape.sim.network import Network, corrupted, emptied
@@ -14,6 +17,7 @@ from onetape.sim.truth import Truth
 from onetape.sim.venues import VENUES, VenueClass
 
 _NEVER = 1 << 63
+_ANOTHER = "another"  # the address that asks for pages which nobody wanted: they use up no client's budget
 
 
 class Unreachable(ConnectionError):
@@ -53,6 +57,10 @@ class Simulator:
         self.market.wake(self.now)
         self._faults = Faults(plan or FaultPlan(), self.now)
         self._network = Network(self._faults)
+        self._histories = Histories(self._faults)
+        self._spoils = any(self._faults.of(kind) for kind in OF_HISTORY)
+        for (market, symbol), truth in self.market.truths.items():
+            truth.leaves_out = _skips(self._faults, self._showing[market], symbol)
         self.venues: Mapping[str, SimVenue] = {
             name: classes[name](
                 {symbol: truth for (venue, symbol), truth in self.truths.items() if venue == name}, self._faults, seed,
@@ -124,6 +132,12 @@ class Simulator:
         self._refresh(venue)
         if target.partition("?")[0] == it.instruments_path and response.status == 200:
             response = self._listed(venue, response, now)
+        elif self._spoils:
+            response = self._histories.spoiled(
+                venue, target, response, now, lambda other: it.request("GET", other, now, headers or {}, _ANOTHER),
+                [truth.listing for (name, _), truth in self.truths.items() if name == venue],
+            )
+            self._refresh(venue)
         slow = self._faults.active(FaultKind.SLOW_REST, venue, now)
         if slow is not None and self._faults.hits(slow):
             response = structs.replace(response, after_ns=response.after_ns + round(slow.seconds * SECOND))
@@ -228,6 +242,20 @@ class Simulator:
     def _next_of(self, venue: SimVenue) -> int:
         due = venue.next_wake()
         return _NEVER if due is None else due
+
+
+def _skips(faults: Faults, venues: Sequence[str], symbol: str) -> Callable[[int], int] | None:
+    """How many numbers an instrument leaves out before a match; None where the plan has no such fault."""
+    if not faults.of(FaultKind.VENUE_SKIPS):
+        return None
+    dice = Random(f"{faults.seed} skips {venues[0]} {symbol}")  # noqa: S311 - the market's own dice must not feel it
+
+    def count(now: int) -> int:
+        found = (faults.active(FaultKind.VENUE_SKIPS, venue, now, symbol) for venue in venues)
+        fault = next((it for it in found if it is not None), None)
+        return 0 if fault is None or dice.random() >= fault.share else fault.code or 1
+
+    return count
 
 
 def _retry_after(fault: Fault) -> dict[str, str]:

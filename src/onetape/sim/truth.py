@@ -3,6 +3,7 @@ from bisect import bisect_left, bisect_right, insort
 from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from functools import lru_cache
+from itertools import pairwise
 
 from msgspec import Struct
 
@@ -71,6 +72,8 @@ class Truth:
         self._matches: list[Match] = []
         self._changes_kept, self._matches_kept = changes_kept, matches_kept
         self._next_id = match_id
+        self.leaves_out: Callable[[int], int] | None = None
+        """Asked before each match, with its time: how many numbers are given to none, before its own."""
         self._minutes = Minutes(MINUTES_KEPT)
         self._checkpoints = [_Checkpoint(sequence, start, {}, {})]
         self._day: tuple[int, Kline | None] = -1, None
@@ -108,6 +111,8 @@ class Truth:
         return Change(self.sequence, time, bid, price, size)
 
     def _match(self, time: int, price: int, size: int, buy: bool) -> Match:
+        if self.leaves_out is not None:
+            self._next_id += self.leaves_out(time)
         match = Match(self._next_id, time, price, size, buy)
         self._next_id += 1
         self._minutes.add(match)
@@ -174,8 +179,12 @@ class Truth:
 
     @property
     def matches(self) -> Sequence[Match]:
-        """Those that are kept, ascending; ids are consecutive. A view, not to be changed."""
+        """Those that are kept, ascending; ids are consecutive but for those left out. A view, not to be changed."""
         return self._matches
+
+    def skipped(self) -> list[int]:
+        """Numbers that no match has, between the first and the last that are kept, ascending."""
+        return gaps([it.id for it in self._matches])
 
     def match(self, id: int) -> Match | None:
         """The one with this id; None if that is too long ago, or it never was."""
@@ -184,7 +193,22 @@ class Truth:
 
     def matches_from(self, id: int, limit: int) -> list[Match]:
         """At most ``limit`` with this id or a higher one, ascending."""
-        return self._slice(id - self._matches[0].id, limit) if self._matches else []
+        return self._slice(self._place(id), limit)
+
+    def matches_before(self, id: int, limit: int) -> list[Match]:
+        """At most ``limit`` of those with a lower id, ascending: the newest of them."""
+        end = self._place(id)
+        first = max(end - max(limit, 0), 0)
+        return self._matches[first:end]
+
+    def _place(self, id: int) -> int:
+        """Of the first with this id or a higher one."""
+        if not self._matches:
+            return 0
+        at = min(max(id - self._matches[0].id, 0), len(self._matches))  # it is here, or where ids are left out before
+        if at and self._matches[at - 1].id >= id:
+            return bisect_left(self._matches, id, 0, at, key=_id)
+        return at
 
     def matches_after(self, time: int, limit: int) -> list[Match]:
         """At most ``limit`` of this time or later, ascending."""
@@ -242,8 +266,17 @@ def _writer(unit: Decimal) -> Callable[[int], str]:
     return write
 
 
+def gaps(ascending: Sequence[int]) -> list[int]:
+    """The numbers between the first and the last of these that are not among them."""
+    return [it for before, after in pairwise(ascending) if after - before > 1 for it in range(before + 1, after)]
+
+
 def _sequence(it: _Checkpoint) -> int:
     return it.sequence
+
+
+def _id(it: Match) -> int:
+    return it.id
 
 
 def _time(it: Change | Match) -> int:

@@ -1,4 +1,5 @@
-"""The catalog: which files the lake consists of, and which files of the journal they stand for."""
+"""The catalog: which files the lake consists of, which files of the journal they stand for, and who reads these."""
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -10,7 +11,7 @@ from onetape.errors import UsageError
 from onetape.model import Channel
 from onetape.tape.coverage import Coverage, Covered
 
-VERSION = 1
+VERSION = 2
 """Of this schema; a catalog of a newer one is refused."""
 NAME = "catalog.db"
 TapeId = tuple[str, str, Channel]
@@ -35,6 +36,15 @@ SCHEMA = """
         venue TEXT NOT NULL, symbol TEXT NOT NULL, channel TEXT NOT NULL, first INT NOT NULL, last INT NOT NULL,
         from_time INT NOT NULL, to_time INT NOT NULL, PRIMARY KEY (venue, symbol, channel, first)) STRICT;
 """
+
+# Of each reader of the journal beside the lake, which has `compacted`: the position up to which it has a writer's rows.
+# The row with an empty writer makes it a reader: of writers that have no row yet it has nothing.
+READERS = """
+    CREATE TABLE readers(
+        name TEXT NOT NULL, writer TEXT NOT NULL, position INT NOT NULL, PRIMARY KEY (name, writer)) STRICT;
+"""
+MIGRATIONS = {1: READERS}
+"""By the version that each of them makes one higher."""
 
 
 class LakeFile(Struct, frozen=True):
@@ -120,6 +130,17 @@ class Catalog:
             out.setdefault((venue, symbol, Channel(channel)), Coverage()).add(*interval)
         return out
 
+    def readers(self) -> dict[str, dict[str, int]]:
+        """Who reads the journal beside the lake, and how far each has come, by writer; not named: nowhere yet."""
+        out: dict[str, dict[str, int]] = {}
+        if _version(self._file) < 2:  # nobody has written it since
+            return out
+        for name, writer, position in self._file.execute("SELECT * FROM readers ORDER BY name, writer"):
+            of = out.setdefault(name, {})
+            if writer:
+                of[writer] = position
+        return out
+
     def problems(self) -> list[str]:
         """What SQLite finds wrong with the file itself."""
         found = [text for (text,) in self._file.execute("PRAGMA integrity_check")]
@@ -147,6 +168,20 @@ class Catalog:
         """Replaced files that are no longer there."""
         with self._transaction():
             self._file.executemany("DELETE FROM replaced WHERE path = ?", [(path,) for path in paths])
+
+    def register(self, reader: str) -> None:
+        """From here on no file of the journal is removed that the reader is not past."""
+        self._file.execute("INSERT OR IGNORE INTO readers VALUES (?,'',0)", (reader,))
+
+    def advance(self, reader: str, writer: str, position: int) -> None:
+        """The reader has all rows of the writer up to a position, that included; it never goes back."""
+        self._file.execute(
+            "INSERT INTO readers VALUES (?,?,?) ON CONFLICT DO UPDATE SET position = max(position, excluded.position)",
+            (reader, writer, position))
+
+    def unregister(self, reader: str) -> None:
+        """Nothing is kept for it any more."""
+        self._file.execute("DELETE FROM readers WHERE name = ?", (reader,))
 
     def _add(self, files: Sequence[LakeFile]) -> None:
         self._file.executemany(
@@ -180,12 +215,17 @@ class Catalog:
 
 @contextmanager
 def open_catalog(store: Path) -> Iterator[Catalog]:
-    """For the one that writes it; it is made where there is none. Raises UsageError for a newer schema."""
-    if not (store / NAME).exists():
-        _create(store / NAME)
-    with closing(sqlite3.connect(store / NAME, isolation_level=None)) as file:
+    """For those that write it; it is made where there is none, and an older one is brought up to this schema.
+
+    Raises UsageError: a newer schema, a corrupt file.
+    """
+    path = store / NAME
+    if not path.exists():
+        _create(path)
+    with _plainly(path), closing(sqlite3.connect(path, isolation_level=None)) as file:
+        _check(file, path)
         file.execute("PRAGMA synchronous=FULL")  # what it says is in the lake may soon be gone from the journal
-        _check(file, store / NAME)
+        _migrate(file)
         yield Catalog(file)
 
 
@@ -196,20 +236,53 @@ def _create(path: Path) -> None:
         old.unlink()
     with closing(sqlite3.connect(new, isolation_level=None)) as file:
         file.execute("PRAGMA journal_mode=WAL")
-        file.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={VERSION}; COMMIT;")
-    new.rename(path)
+        file.executescript(f"BEGIN; {SCHEMA} {READERS} PRAGMA user_version={VERSION}; COMMIT;")
+    try:
+        os.link(new, path)
+    except FileExistsError:  # somebody else was faster, and may have written to it
+        pass
+    except OSError:  # a file system without links
+        new.rename(path)
+    new.unlink(missing_ok=True)
+
+
+def _migrate(file: sqlite3.Connection) -> None:
+    """One version at a time, each in a transaction: a kill leaves the one before, readers of both go on."""
+    while _version(file) < VERSION:
+        file.execute("BEGIN IMMEDIATE")
+        if (version := _version(file)) < VERSION:  # else another process was faster
+            file.execute(MIGRATIONS[version])
+            file.execute(f"PRAGMA user_version={version + 1}")
+        file.execute("COMMIT")
 
 
 @contextmanager
 def read_catalog(store: Path) -> Iterator[Catalog | None]:
-    """For reading while it is written; None where nothing was compacted yet. Raises UsageError for a newer schema."""
+    """For reading while it is written; None where there is none. Raises UsageError: a newer schema, a corrupt file."""
     path = store / NAME
     if not path.exists():
         yield None
         return
-    with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True, isolation_level=None)) as file:
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    with _plainly(path), closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as file:
         _check(file, path)
         yield Catalog(file)
+
+
+@contextmanager
+def _plainly(path: Path) -> Iterator[None]:
+    """Nothing of a corrupt catalog is believed: which files of the lake count, nobody else knows."""
+    try:
+        yield
+    except sqlite3.DatabaseError as error:
+        if getattr(error, "sqlite_errorcode", 0) & 255 not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            raise
+        raise _corrupt(path, str(error)) from error
+
+
+def _corrupt(path: Path, reason: str) -> UsageError:
+    help = "put back a copy of it, or move it and lake/ away to go on with the journal alone"
+    return UsageError(f"{path} is corrupt: {reason}: {help}")
 
 
 def _version(file: sqlite3.Connection) -> int:
@@ -218,11 +291,8 @@ def _version(file: sqlite3.Connection) -> int:
 
 
 def _check(file: sqlite3.Connection, path: Path) -> None:
-    try:
-        version = _version(file)
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError):
-            raise
-        raise UsageError(f"{path} is corrupt: {error}") from error
+    version = _version(file)
     if version > VERSION:
         raise UsageError(f"{path} was written by a newer OneTape: schema {version}, this one reads {VERSION}")
+    if version < 1:
+        raise _corrupt(path, "it has no tables")

@@ -20,7 +20,7 @@ from msgspec import Struct, field
 from onetape.clock import DAY, HOUR
 from onetape.errors import UsageError
 from onetape.storage.catalog import NAME, Catalog, Compacted, Publication, StoredInstrument, open_catalog
-from onetape.storage.journal import POSITIONS
+from onetape.storage.journal import POSITIONS, writers_lock
 from onetape.storage.merging import MERGED, crowded, merge
 from onetape.storage.moment import check, covered, line
 from onetape.storage.parquet import FOLDER, STAGING, Staged, copy, engine, file_name, lake_paths, put_in_place
@@ -32,7 +32,6 @@ from onetape.storage.sealed import (
     last_batch,
     open_sound,
     uncompacted,
-    writers_lock,
 )
 from onetape.storage.stream import for_each_select
 from onetape.storage.tables import LAKE, prepare, prepare_file
@@ -216,17 +215,25 @@ def only_copies(store: Path, catalog: Catalog | None, found: Iterable[str]) -> l
 
 
 def _retire_journal(store: Path, catalog: Catalog, until: int) -> int:
-    """The newest file of a writer stays for good: it alone tells the writer's next batch number."""
+    """Of what all readers are past. A writer's newest file stays for good: it alone tells the next batch number."""
     newest = {it.path for it in journal_files(store) if it.newest}
+    readers = catalog.readers().values()
     removed = 0
     for it in catalog.compacted():
         path = store / "journal" / it.writer / f"{it.first_batch:012d}.db"
         if it.compacted_at > until or path in newest or not path.exists():
             continue
+        if any(of.get(it.writer, 0) < end_of(it.last_batch) for of in readers):
+            continue
         for suffix in ("", "-wal", "-shm"):
             path.with_name(path.name + suffix).unlink(missing_ok=True)
         removed += 1
     return removed
+
+
+def end_of(batch: int) -> int:
+    """The position of a reader that has all of a batch."""
+    return (batch + 1 << POSITIONS) - 1
 
 
 def _retire_replaced(store: Path, catalog: Catalog, until: int) -> int:

@@ -12,7 +12,8 @@ import msgspec
 from onetape.errors import UsageError
 from onetape.storage.catalog import Compacted, LakeFile, read_catalog
 from onetape.storage.compaction import alone, only_copies, orphans
-from onetape.storage.journal import POSITIONS
+from onetape.storage.damage import Damage, damages
+from onetape.storage.journal import POSITIONS, writers
 from onetape.storage.moment import Moment, coverage_of, count_of, line, look, opened
 from onetape.storage.parquet import STAGING, scan
 from onetape.storage.sealed import JournalFile, is_sealed, journal_files, last_batch
@@ -35,6 +36,8 @@ def status(moment: Moment) -> dict[str, Any]:
         "lake": {"files": len(moment.lake), "bytes": sum(it.bytes for it in moment.lake)},
         "journal": {"files": len(files), "bytes": sum(_bytes(it.path) for it in files)},
         "writers": _writers(moment),
+        "readers": _readers(moment),
+        "damaged": [str(it) for it in _damages(moment.store)],
         "waiting": sum(map(is_sealed, moment.journal)),
     }
 
@@ -54,6 +57,21 @@ def _writers(moment: Moment) -> dict[str, dict[str, int]]:
     return {writer: {"last_batch": batch, "committed_at": time} for writer, (batch, time) in sorted(last.items())}
 
 
+def _readers(moment: Moment) -> dict[str, dict[str, int]]:
+    """The last batch of each writer that each reader of the journal has all of."""
+    lake: dict[str, int] = {}
+    for done in moment.compacted:
+        lake[done.writer] = max(lake.get(done.writer, 0), done.last_batch)
+    with read_catalog(moment.store) as catalog:
+        others = catalog.readers() if catalog else {}
+    batches = {name: {writer: (at + 1 >> POSITIONS) - 1 for writer, at in of.items()} for name, of in others.items()}
+    return {"lake": lake} | batches
+
+
+def _damages(store: Path) -> list[Damage]:
+    return [it for folder in writers(store) for it in damages(folder)]
+
+
 # --- soundness -------------------------------------------------------------------------------------------------------
 
 
@@ -63,6 +81,7 @@ def verify(store: Path, connect: Callable[[], duckdb.DuckDBPyConnection]) -> lis
     if problems:  # what it says cannot be compared with anything
         return problems
     moment = look(store)
+    problems += map(str, _damages(store))
     damaged = [text for it in journal_files(store) for text in _of_journal_file(it)]
     with closing(duckdb.connect()) as duck:
         unreadable = [text for it in moment.lake for text in _of_lake_file(duck, store, it)]
@@ -81,7 +100,7 @@ def _of_catalog(store: Path) -> Iterator[str]:
         with read_catalog(store) as catalog:
             for text in catalog.problems() if catalog else ():
                 yield f"catalog.db: {text}"
-    except sqlite3.DatabaseError as error:
+    except (sqlite3.DatabaseError, UsageError) as error:
         yield f"catalog.db: {line(error)}"
 
 
@@ -129,10 +148,11 @@ def _of_writers(store: Path, compacted: Sequence[Compacted]) -> Iterator[str]:
         if known != done.last_batch:
             span = f"{done.first_batch} to {done.last_batch}"
             yield f"{done.writer}: the lake has the batches {span}, the journal those to {known}"
+    aside = {(it.writer, it.first_batch) for it in _damages(store)}  # told already
     for writer, of in sorted(spans.items()):
         expected = None
         for first, last_of in sorted(of.items()):
-            if expected not in (None, first):
+            if expected not in (None, first) and (writer, expected) not in aside:
                 yield f"{writer}: after batch {(expected or 0) - 1} comes {first}"
             expected = last_of + 1
 

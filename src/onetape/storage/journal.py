@@ -9,7 +9,7 @@ import sqlite3
 import time
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 from typing import IO, Any, Literal, Self
@@ -19,6 +19,8 @@ from msgspec import Struct
 
 from onetape.clock import HOUR
 from onetape.errors import RetryBatch, UsageError
+from onetape.storage.catalog import read_catalog
+from onetape.storage.damage import Damage, check, damages, free_after
 from onetape.storage.schema import TABLES, VERSION, WRITERS, Record
 
 Synchronous = Literal["normal", "full", "off"]
@@ -58,7 +60,9 @@ class Journal:
         self.counters: Counter[str] = Counter()
         """Rows committed, by table; and ``not stored``: events that no table takes."""
         self.last_batch = 0
-        """The last one that is committed."""
+        """The last one that is committed, or else may ever have been used."""
+        self.damages: list[Damage] = []
+        """Files that were found damaged when this writer opened its folder."""
         self.writer = writer
         self._synchronous, self._pair_of = synchronous, pair_of
         self._records: list[Record] = []
@@ -68,7 +72,10 @@ class Journal:
     # --- one lifetime -----------------------------------------------------------------------------------------------
 
     def __enter__(self) -> Self:
-        """Takes the writer's lock and goes on where it ended. Raises UsageError with what to do."""
+        """Takes the writer's lock, sets aside what is damaged and goes on behind all that was ever written.
+
+        Raises UsageError with what to do.
+        """
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._lock: IO[str] = (self.folder / "lock").open("w")
@@ -81,8 +88,7 @@ class Journal:
             raise UsageError(f"{self.folder} has another writer: stop it, or name this one otherwise") from error
         self._file: sqlite3.Connection | None = None
         try:
-            for path in files(self.folder)[-1:]:
-                self.last_batch = _last_batch(path)
+            self._check()
         except BaseException:
             self._lock.close()
             raise
@@ -92,6 +98,26 @@ class Journal:
         if self._file is not None:
             _seal(self._file)
         self._lock.close()
+
+    def _check(self) -> None:
+        """Of other writers too, as far as none runs: their files are read by everybody."""
+        store = self.folder.parent.parent
+        with read_catalog(store) as catalog:
+            compacted = catalog.compacted() if catalog else []
+            readers = catalog.readers() if catalog else {}
+        for folder in writers(store):
+            with nullcontext(True) if folder == self.folder else writers_lock(folder) as free:
+                of_writer = [it for it in compacted if it.writer == folder.name]
+                self.damages += check(folder, files(folder), of_writer) if free else ()
+        ends = {it.first_batch: it.last_batch for it in compacted if it.writer == self.writer}
+        newest = max((int(it.stem) for it in files(self.folder)), default=0)
+        if newest and newest not in ends:
+            ends[newest] = _last_batch(self.folder / f"{newest:012d}.db")
+        newest = max(ends, default=0)
+        unknown = [free_after(it) for it in damages(self.folder) if it.first_batch > newest]
+        # a machine that lost power may have lost commits that a reader had seen: it would take no second ones
+        seen = [of.get(self.writer, 0) >> POSITIONS for of in readers.values()]
+        self.last_batch = max(*ends.values(), *unknown, *seen, 0, 0)
 
     # --- writing ----------------------------------------------------------------------------------------------------
 
@@ -268,12 +294,24 @@ def _free(records: list[Record]) -> None:
 
 def files(folder: Path) -> list[Path]:
     """The files of one writer, in the order of their batches."""
-    return sorted(folder.glob("*.db"))
+    return sorted(it for it in folder.glob("*.db") if it.stem.isdecimal())
 
 
 def writers(store: Path) -> list[Path]:
     """The folders of all writers of a store."""
     return sorted(it for it in (store / "journal").glob("*") if it.is_dir())
+
+
+@contextmanager
+def writers_lock(folder: Path) -> Iterator[bool]:
+    """True within which no writer of the folder runs or starts; False: one is running."""
+    with (folder / "lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            yield False
+        else:
+            yield True
 
 
 def open_readonly(path: Path) -> sqlite3.Connection:

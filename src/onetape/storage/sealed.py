@@ -1,14 +1,16 @@
 """Which files of the journal will never be written again."""
-import fcntl
 import sqlite3
-from collections.abc import Iterator
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, suppress
 from pathlib import Path
 
 from msgspec import Struct
 
 from onetape.storage.catalog import Compacted
-from onetape.storage.journal import files, open_readonly, writers
+from onetape.storage.journal import files, open_readonly, writers, writers_lock
+
+__all__ = [
+    "JournalFile", "fold", "is_sealed", "journal_files", "last_batch", "open_sound", "uncompacted", "writers_lock",
+]
 
 
 class JournalFile(Struct, frozen=True):
@@ -23,7 +25,7 @@ def journal_files(store: Path) -> list[JournalFile]:
     """Of all writers, those of each in the order of their batches."""
     return [
         JournalFile(path, folder.name, int(path.stem), path == paths[-1])
-        for folder in writers(store) for paths in [files(folder)] for path in paths if path.stem.isdecimal()
+        for folder in writers(store) for paths in [files(folder)] for path in paths
     ]
 
 
@@ -44,18 +46,6 @@ def is_sealed(it: JournalFile) -> bool:
     with writers_lock(it.path.parent) as free:
         pass
     return free and last_batch(it.path) is not None
-
-
-@contextmanager
-def writers_lock(folder: Path) -> Iterator[bool]:
-    """True within which no writer of the folder runs or starts; False: one is running."""
-    with (folder / "lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            yield False
-        else:
-            yield True
 
 
 def open_sound(path: Path) -> sqlite3.Connection:

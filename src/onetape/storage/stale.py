@@ -34,6 +34,7 @@ class StaleCandles:
         """Reads what an earlier process left over. Raises UsageError: the file is corrupt."""
         self._path = store / NAME
         self._ranges: _Ranges = {}
+        self._written = True
         try:
             for it in _decode(self._path.read_bytes()):
                 self._add(InstrumentId(it.venue, it.symbol), StaleRange(it.interval, it.start, it.end))
@@ -56,7 +57,10 @@ class StaleCandles:
         Short ones are widened to hours: to rebuild in vain does no harm, to write the file for each second would.
         """
         if sum(self._add(id, it) for id, it in ranges):
+            self._written = False
+        if not self._written:  # nor when the disk was full
             self._write()
+            self._written = True
 
     def clear(self) -> None:
         """All of them are rebuilt, and that is committed."""

@@ -14,6 +14,8 @@ from onetape.tape.ledger import OpenGap
 
 KEPT = 10
 """Minutes that wait for their other half; older ones are not judged."""
+PROVE_EVERY = 25
+"""Trades; a page of the venue's has at least twice as many."""
 LATE_NS = 10 * SECOND
 """After the end of a minute: if the venue's candle has not come by then, it is asked for."""
 TOLERANCE = Decimal("0.000001")
@@ -29,6 +31,9 @@ class VolumeCheck:
         self._edges: dict[int, tuple[Trade, Trade]] = {}  # by start of the minute: its first and last trade
         self._ours: dict[int, Candle] = {}  # by end
         self._theirs: dict[int, Candle] = {}
+        self._prove_until: int | None = None  # -1: no more
+        self._proven: Trade
+        self._unproven = 0
         self._asked: dict[int, None] = {}  # ends
         self._blurred: dict[int, None] = {}  # starts of minutes with trades that are not on the tape
 
@@ -43,6 +48,29 @@ class VolumeCheck:
             self._edges[start] = edges[0], it
         elif it.exchange_time < edges[0].exchange_time:
             self._edges[start] = it, edges[1]
+
+    def prove(self, it: Trade) -> tuple[Trade, Trade] | None:
+        """Two trades between which nothing may be missing, in the first minute, of which only a part is known.
+
+        So often that a page of the venue's newest trades reaches from one to the other.
+        """
+        if self._prove_until is None:
+            self._prove_until = it.exchange_time - it.exchange_time % MINUTE + MINUTE
+            self._proven = it
+            return None
+        self._unproven += 1
+        over = it.exchange_time >= self._prove_until
+        if over:
+            self._prove_until = -1
+        elif self._unproven < PROVE_EVERY or it.exchange_time - self._proven.exchange_time < SECOND:
+            return None
+        between = self._proven, it
+        self._proven, self._unproven = it, 0
+        return between
+
+    @property
+    def proving(self) -> bool:
+        return self._prove_until != -1
 
     def skip(self, exchange_time: int) -> None:
         """A trade that has no place on the tape, though the venue may count it."""
@@ -91,6 +119,7 @@ class VolumeCheck:
 
     def restore(self, trades: Iterable[Trade], minutes: Iterable[Candle]) -> None:
         """What an earlier process may not have come to judge."""
+        self._prove_until = -1  # the first minute was long ago
         for it in trades:
             self.add(it)
         for one in minutes:

@@ -436,7 +436,11 @@ class Bybit:
         )
 
     def parse_trades(self, request: Request, body: bytes, received: int) -> list[Trade]:
-        rows = [it for it in reversed(_decode_trades_body(body).result.list) if not it.isBlockTrade]  # newest first
+        listed = _decode_trades_body(body).result.list
+        _, name = category_of(request.symbol)
+        if any(it.symbol != name for it in listed):
+            raise BadFrame(f"trades of something else than {request.symbol!r}", request.symbol, Channel.TRADES)
+        rows = [it for it in reversed(listed) if not it.isBlockTrade]  # newest first
         rows.sort(key=lambda it: (milliseconds(it.time), whole(it.seq)))  # in practice, but not by promise
         return [
             Trade(
@@ -625,6 +629,7 @@ class _RestBook(Struct):
 
 class _RestTrade(Struct):
     execId: str
+    symbol: str
     price: str
     size: str
     side: Literal["Buy", "Sell"]

@@ -2,7 +2,7 @@
 
 Its connections are kept by ``binance_sockets``, its streams told by ``binance_desk``, its REST by ``binance_rest``.
 """
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from onetape.clock import SECOND
 from onetape.sim.base import Match, Response
@@ -37,6 +37,9 @@ class Binance(Sockets):
 
     def match(self, symbol: str, number: int) -> Match | None:
         return self._truths[symbol].match(number)
+
+    def skipped(self, symbol: str) -> Sequence[int]:
+        return self._truths[symbol].skipped()
 
     def request(self, method: str, target: str, now: int, headers: Mapping[str, str], client: str) -> Response:
         return self._rest.request(method, target, now, self._skew(now), headers, client)

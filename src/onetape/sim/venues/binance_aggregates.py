@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from msgspec import Struct
 
 from onetape.sim.base import Match
-from onetape.sim.truth import Truth
+from onetape.sim.truth import Truth, gaps
 
 KEPT = 200_000
 _ALL = 1 << 62  # more than any id, count or time
@@ -31,13 +31,18 @@ def of_one_order(it: Match, before: Match) -> bool:
 
 
 class Aggregates:
-    """Their own consecutive ids over all matches of an instrument, whoever listens."""
+    """Their own ids over all matches of an instrument, whoever listens; as consecutive as those of the matches.
+
+    Numbers that no match has part what stands before them from what follows, and count as aggregates of their own: so
+    the venue's holes are holes of either series.
+    """
 
     def __init__(self, truth: Truth, belongs: Callable[[Match, Match], bool] = of_one_order) -> None:
         """``belongs``: whether a match is of the same aggregate as the one before."""
         self._truth, self._belongs = truth, belongs
         self._firsts: list[int] = []  # the id of the first match of each
-        self._base = 0  # the id of the aggregate that stands first in there
+        self._ids: list[int] = []  # their own, ascending
+        self._next = 0
         self._last: Match | None = None
 
     def catch_up(self) -> None:
@@ -55,27 +60,37 @@ class Aggregates:
 
     def _number(self, new: Sequence[Match]) -> None:
         if self._last is None:
-            self._base = new[0].id * 7 // 10
+            self._next = new[0].id * 7 // 10
         before = self._last
         for it in new:
-            if before is None or not self._belongs(it, before):
+            if before is None or not self._together(it, before):
+                self._next += it.id - before.id - 1 if before else 0
                 self._firsts.append(it.id)
+                self._ids.append(self._next)
+                self._next += 1
             before = it
         self._last = before
         if len(self._firsts) > 2 * KEPT:
-            self._base += KEPT
-            del self._firsts[:KEPT]
+            del self._firsts[:KEPT], self._ids[:KEPT]
+
+    def _together(self, it: Match, before: Match) -> bool:
+        return it.id == before.id + 1 and self._belongs(it, before)
+
+    def skipped(self) -> list[int]:
+        """Ids that no aggregate has, between the first and the last that are kept, ascending."""
+        self.catch_up()
+        return gaps(self._ids)
 
     def of(self, matches: Sequence[Match]) -> list[Aggregate]:
         """Those that consist of these matches, which are successive and begin with an aggregate."""
         if not matches:
             return []
-        id = self._base + bisect_left(self._firsts, matches[0].id)
+        at = bisect_left(self._firsts, matches[0].id)
         out: list[Aggregate] = []
         begin = 0
         for end in range(1, len(matches) + 1):
-            if end == len(matches) or not self._belongs(matches[end], matches[end - 1]):
-                out.append(_one(id + len(out), matches[begin:end]))
+            if end == len(matches) or not self._together(matches[end], matches[end - 1]):
+                out.append(_one(self._ids[at + len(out)], matches[begin:end]))
                 begin = end
         return out
 
@@ -83,7 +98,7 @@ class Aggregates:
         """At most ``limit`` with this id or a higher one, ascending."""
         self.catch_up()
         known = bisect_left(self._firsts, self._truth.matches[0].id) if self._truth.matches else 0
-        return self._slice(max(id - self._base, known), limit)
+        return self._slice(max(bisect_left(self._ids, id), known), limit)
 
     def newest(self, limit: int, before: int = _ALL) -> list[Aggregate]:
         """The last ``limit`` of those whose time is before this, ascending."""
@@ -103,8 +118,10 @@ class Aggregates:
         firsts = self._firsts[start:start + max(limit, 0) + 1]
         if not firsts:
             return []
-        count = firsts[-1] - firsts[0] if len(firsts) > limit else _ALL
-        return self.of(self._truth.matches_from(firsts[0], count))
+        if len(firsts) <= limit:
+            return self.of(self._truth.matches_from(firsts[0], _ALL))
+        found = self._truth.matches_from(firsts[0], firsts[-1] - firsts[0])  # more where numbers are left out
+        return self.of([it for it in found if it.id < firsts[-1]])
 
     def _time(self, first: int) -> int:
         """Of a match; those that the truth has forgotten are older than all that it knows."""

@@ -161,14 +161,13 @@ def day_figures(paper: Paper, day: Day | None, event: int, unit: int) -> dict[st
     change = it.last - it.open
     bid, ask = paper.best()
     last = paper.truth.last_matches(1)
-    before = paper.truth.matches_from(it.first_id - 1, 1)
-    known = bool(before) and before[0].id == it.first_id - 1
+    before = paper.truth.matches_before(it.first_id, 1)
     return {
         "symbol": paper.symbol,
         "priceChange": paper.change(change),
         "priceChangePercent": f"{Decimal(100 * change) / max(it.open, 1):.3f}",
         "weightedAvgPrice": paper.average(it.quote, it.volume),
-        "prevClosePrice": paper.price(before[0].price if known else it.open),
+        "prevClosePrice": paper.price(before[0].price if before else it.open),
         "lastPrice": paper.price(it.last),
         "lastQty": paper.size(last[0].size if last else 0),
         "bidPrice": paper.price(bid[0]), "bidQty": paper.size(bid[1]),

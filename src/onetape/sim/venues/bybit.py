@@ -4,7 +4,7 @@ An instrument is listed as ``BTCUSDT`` on spot, as ``linear:BTCUSDT`` on linear;
 topics are told by ``bybit_feeds`` and ``bybit_books``, its REST by ``bybit_rest``.
 """
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from random import Random
@@ -81,6 +81,9 @@ class Bybit:
 
     def match(self, symbol: str, number: int) -> Match | None:
         return self._truths[symbol].match(number)
+
+    def skipped(self, symbol: str) -> Sequence[int]:
+        return self._truths[symbol].skipped()
 
     # --- connections ------------------------------------------------------------------------------------------------
 

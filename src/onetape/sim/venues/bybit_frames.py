@@ -83,12 +83,11 @@ def side_of(it: Match) -> str:
 
 def direction(truth: Truth, it: Match) -> str:
     """Against the trade before, or where that had the same price against the last that had another."""
-    matches = truth.matches
-    at = it.id - matches[0].id - 1
-    same = at >= 0 and matches[at].price == it.price
-    while at >= 0 and matches[at].price == it.price:
-        at -= 1
-    rose = at < 0 or matches[at].price < it.price
+    before = truth.matches_before(it.id, 1)
+    same = bool(before) and before[0].price == it.price
+    while before and before[0].price == it.price:
+        before = truth.matches_before(before[0].id, 1)
+    rose = not before or before[0].price < it.price
     return f"{'Zero' if same else ''}{'Plus' if rose else 'Minus'}Tick"
 
 

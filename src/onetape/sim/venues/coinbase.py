@@ -1,5 +1,6 @@
 """Coinbase Advanced Trade, simulated: what clients say and what they get (sections 2.2, 3, 9 and 10)."""
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct, json
@@ -9,12 +10,15 @@ from onetape.sim.base import Action, Happening, Match, Response
 from onetape.sim.faults import Faults
 from onetape.sim.truth import Truth
 from onetape.sim.venues import coinbase_frames as frames
+from onetape.sim.venues.coinbase_exchange_rest import CoinbaseExchangeRest
 from onetape.sim.venues.coinbase_feeds import MAKERS, Heartbeats
 from onetape.sim.venues.coinbase_login import token_is_good
 from onetape.sim.venues.coinbase_paper import Paper, aliases
 from onetape.sim.venues.coinbase_rest import CoinbaseRest
 from onetape.sim.venues.coinbase_sockets import MAX_MESSAGE, Client, Feed, Rules, Sockets
 
+EXCHANGE_TRADES = re.compile(r"/products/[^/]+/trades")
+"""Older trades are to be had from the exchange's other host alone: the same ids, but budgets and caches of its own."""
 HEARTBEATS = "heartbeats"
 PRIVATE = ("user", "futures_balance_summary")
 RULES = Rules(
@@ -52,12 +56,16 @@ class Coinbase:
         self._sockets = Sockets(self.name, RULES, faults, seed, self._make)
         self._began = faults.start - self._sockets.dice.randrange(HOUR, 50 * HOUR)
         self._rest = CoinbaseRest(self.name, self._papers, self._aliases, faults)
+        self._exchange = CoinbaseExchangeRest(self.name, self._papers, (), faults)
 
     def number(self, trade_id: str) -> int:
         return int(trade_id)
 
     def match(self, symbol: str, number: int) -> Match | None:
         return self._papers[symbol].truth.match(number)
+
+    def skipped(self, symbol: str) -> Sequence[int]:
+        return self._papers[symbol].truth.skipped()
 
     def _make(self, channel: str, symbol: str) -> Feed:
         return Heartbeats(self._began) if channel == HEARTBEATS else MAKERS[channel](self._papers[symbol])
@@ -138,4 +146,6 @@ class Coinbase:
         return self._sockets.wake(now)
 
     def request(self, method: str, target: str, now: int, headers: Mapping[str, str], client: str) -> Response:
+        if method == "GET" and EXCHANGE_TRADES.fullmatch(target.partition("?")[0]):
+            return self._exchange.request(method, target, now, self._sockets.skew(now), client)
         return self._rest.request(method, target, now, self._sockets.skew(now), headers, client)

@@ -1,5 +1,5 @@
 """Coinbase Exchange, simulated: what clients say and what they get (sections 2.1, 9 and 10)."""
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 from msgspec import Struct, json
@@ -74,6 +74,9 @@ class CoinbaseExchange:
 
     def match(self, symbol: str, number: int) -> Match | None:
         return self._papers[symbol].truth.match(number)
+
+    def skipped(self, symbol: str) -> Sequence[int]:
+        return self._papers[symbol].truth.skipped()
 
     def _make(self, channel: str, symbol: str) -> Feed:
         match channel:

@@ -120,10 +120,8 @@ class CoinbaseExchangeRest:
         before, after = ask.number("before"), ask.number("after")
         if limit > MAX_TRADES:
             raise Problem(400, "Invalid limit")
-        newest = truth.matches[-1].id if truth.matches else 0
-        last = newest if after is None else min(after - 1, newest)
-        first = max(last - limit + 1, 0 if before is None else before + 1)
-        matches = [it for it in truth.matches_from(first, max(last - first + 1, 0)) if first <= it.id <= last]
+        found = truth.last_matches(limit) if after is None else truth.matches_before(after, limit)
+        matches = [it for it in found if before is None or it.id > before]
         rows = [
             {
                 "trade_id": it.id, "side": maker_side(it), "size": truth.size_text(it.size),

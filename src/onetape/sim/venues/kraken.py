@@ -213,6 +213,9 @@ class Kraken:
     def match(self, symbol: str, number: int) -> Match | None:
         return self._truths[symbol].match(number)
 
+    def skipped(self, symbol: str) -> Sequence[int]:
+        return self._truths[symbol].skipped()
+
     # --- the market, and time -----------------------------------------------------------------------------------------
 
     def happen(self, it: Happening, now: int) -> list[Action]:

@@ -3,7 +3,7 @@
 Its channels are told by ``okx_feeds`` and ``okx_books``, its REST by ``okx_rest``.
 """
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from heapq import heappop, heappush
 from random import Random
@@ -80,6 +80,9 @@ class Okx:
 
     def match(self, symbol: str, number: int) -> Match | None:
         return self._truths[symbol].match(number)
+
+    def skipped(self, symbol: str) -> Sequence[int]:
+        return self._truths[symbol].skipped()
 
     # --- connections (section 2) ------------------------------------------------------------------------------------
 

@@ -163,9 +163,8 @@ class Rest:
                 raise Problem("50039", 'Parameter "before" is not supported when type is 2')
             moment = None if after is None else after * MILLISECOND - ask.skew
             after = None if moment is None else matches[0].id + bisect_left(matches, moment, key=_time)
-        end = matches[-1].id + 1 if after is None else min(after, matches[-1].id + 1)
-        first = max(end - limit, matches[0].id, 0 if before is None else before + 1)
-        return _rows(paper, ask, paper.truth.matches_from(first, end - first))
+        found = paper.truth.matches_before(matches[-1].id + 1 if after is None else after, limit)
+        return _rows(paper, ask, [it for it in found if before is None or it.id > before])
 
     def candles(self, ask: Ask) -> list[list[str]]:
         """The running one comes first."""

@@ -3,7 +3,7 @@
 Its connections are kept by ``binance_sockets``, as those of spot are; its streams are told by ``usdm_desk``, its REST
 by ``usdm_rest``.
 """
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from onetape.clock import MINUTE
 from onetape.sim.base import Match, Response
@@ -52,6 +52,9 @@ class BinanceUsdm(Sockets):
             return None
         it = found[0]
         return Match(it.id, it.time, it.price, it.size, it.buy)
+
+    def skipped(self, symbol: str) -> Sequence[int]:
+        return self._traded[symbol].aggregates.skipped()
 
     def request(self, method: str, target: str, now: int, headers: Mapping[str, str], client: str) -> Response:
         return self._rest.request(method, target, now, self._skew(now), headers, client)

@@ -42,7 +42,7 @@ def aggregate(paper: Paper, it: Aggregate, event: int, skew: int, unit: int) -> 
 
 
 def _without_retail(paper: Paper, it: Aggregate) -> int:
-    matches = paper.truth.matches_from(it.first, it.last - it.first + 1)
+    matches = paper.truth.matches_from(it.first, it.last - it.first + 1)  # without a hole within
     return sum(one.size for one in matches if not tape.is_retail(one.id))
 
 

@@ -103,7 +103,10 @@ class UsdmRest(Rest):
         return _trades(ask, desk, [it for it in found if it.time >= ask.now - HISTORY_KEPT])
 
     def aggregate_trades(self, ask: Ask) -> bytes:
-        """Of the last 48 hours; those of the running 100 ms are not made yet."""
+        """Of the last 48 hours; those of the running 100 ms are not made yet.
+
+        What an older ``fromId`` answers is not documented: here, the first ones within reach.
+        """
         desk, limit, first = self._one(ask), ask.limit(500, MOST_ROWS), ask.number("fromId")
         start, end = ask.time("startTime"), ask.time("endTime")
         if first is not None and (start, end) != (None, None):
@@ -114,7 +117,8 @@ class UsdmRest(Rest):
         made = self._batches.closed(ask.now) + 1
         before = made if end is None else min(made, end + MILLISECOND)  # the whole millisecond counts
         if first is not None:
-            found = desk.aggregates.from_id(first, limit)
+            reached = desk.aggregates.after(ask.now - AGGREGATES_KEPT, 1)
+            found = desk.aggregates.from_id(max(first, reached[0].id), limit) if reached else []
         elif start is not None:
             found = desk.aggregates.after(start, limit)
         else:
