@@ -1,6 +1,7 @@
 """The commands over a store, as a person or a script meets them."""
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,27 +42,12 @@ def trade(number, at, price="100.10", size="0.50", symbol="ETHUSDT"):
     }}, separators=(",", ":"))
 
 
-@pytest.fixture
-def recording(tmp_path):
-    """Trades over three minutes, one of them impossible; of the ids 1 to 6 the fifth never came."""
-    frames = [
-        (0, trade(1, 0)), (30, trade(2, 30, "101.00")), (61, trade(3, 61, "99.9", "2")), (62, trade(4, 62, "0")),
-        (90, trade(6, 90, "100.5")), (95, trade(6, 90, "100.5")), (130, trade(7, 130)),
-    ]
-    path = tmp_path / "spot.jsonl"
-    path.write_text("".join(f"{frame}\n" for _, frame in frames))
-    (tmp_path / "spot.recv_ns.txt").write_text("".join(f"{START + at * 1_000}000000\n" for at, _ in frames))
-    return path
-
-
-@pytest.fixture
-def store(recording, tmp_path):
-    good("replay", recording, "--venue", "binance", "--store", tmp_path / "data")
-    return tmp_path / "data"
-
-
 def rows(*arguments):
-    return json.loads(good(*arguments, "--json"))
+    """What is missing in them stands on stderr, in one line."""
+    done = onetape(*arguments, "--json")
+    assert done.returncode == 0, done
+    assert done.stderr.count("\n") == done.stderr.count("onetape: not complete: ") <= 1, done.stderr
+    return json.loads(done.stdout)
 
 
 def test_trades_come_out_once_with_the_digits_of_the_wire(store):
@@ -184,7 +170,7 @@ def test_what_verify_finds_is_told_and_ends_with_1(store):
 
 @pytest.mark.parametrize("command", [
     ("trades",), ("candles", "show"), ("books",), ("gaps",), ("storage", "status"), ("storage", "compact"),
-    ("storage", "verify"),
+    ("storage", "verify"), ("gaps", "--timeline"), ("candles", "rebuild"), ("candles", "compare"),
 ])
 def test_a_store_that_is_none_is_one_line(tmp_path, command):
     assert "no store" in refusal(*command, "--store", tmp_path / "nothing")
@@ -230,14 +216,17 @@ def test_a_store_that_cannot_be_written_is_one_line(recording, tmp_path):
     assert "cannot be written" in refusal("replay", recording, "--venue", "binance", "--store", tmp_path / "file")
 
 
-def test_a_full_disk_is_one_line_and_what_was_committed_stays(recording, tmp_path):
+def test_a_full_disk_is_said_once_ends_no_run_and_what_is_lost_is_named_at_the_end(tmp_path):
     limited = ["bash", "-c", 'ulimit -f 64; exec "$@"', "--", COMMAND]
     done = subprocess.run(
-        [*limited, "run", "--sim", "--duration", "60", "--store", tmp_path / "x"], capture_output=True, text=True,
+        [*limited, "run", "--sim", "--duration", "12", "--store", tmp_path / "x"], capture_output=True, text=True,
         check=False, timeout=120, env=os.environ | {"PYTHONDONTWRITEBYTECODE": "1"},
     )
     assert done.returncode == 1
-    said = [line for line in done.stderr.splitlines() if " [info " not in line]
-    assert len(said) == 1
-    assert "cannot be written" in said[0]
+    *logged, last = done.stderr.splitlines()
+    assert "cannot be written" in last
+    assert re.search(r"lost: .*[\d,]+ trades", last)
+    assert sum("the store takes nothing" in line for line in logged) == 1
+    shown = [line for line in done.stdout.splitlines() if "trades" in line]
+    assert int(shown[-1].split()[0]) >= 12  # seconds: it went on
     assert rows("storage", "verify", "--store", tmp_path / "x") == []

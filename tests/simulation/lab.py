@@ -197,7 +197,11 @@ class Lab:
 
     def missing(self):
         """By instrument, ids between the first and the last trade that were published, which were not."""
-        return {id: set(range(min(ids), max(ids) + 1)) - ids for id, ids in self.ids.items()}
+        return {id: set(range(min(ids), max(ids) + 1)) - ids - self._never(id) for id, ids in self.ids.items()}
+
+    def _never(self, id):
+        """Ids that the venue itself has skipped."""
+        return set(self.sim.venues[id.venue].skipped(id.symbol))
 
     def told_missing(self):
         """The same, by the gaps that were told."""
@@ -205,7 +209,7 @@ class Lab:
         for it in self.gaps.values():
             id = InstrumentId(it.venue, it.symbol)
             number = self.sim.venues[it.venue].number
-            told[id] |= set(range(number(it.after) + 1, number(it.before))) - self.ids[id]
+            told[id] |= set(range(number(it.after) + 1, number(it.before))) - self.ids[id] - self._never(id)
         return told
 
     def deceived(self, patience_ns: int):
@@ -357,6 +361,13 @@ class Lab:
                 self.enter(Pinged, name)
             case base.Close():
                 self._lose(name, f"closed by the venue: {it.code} {it.reason}", 0 if it.code == 1006 else it.code)
+
+    def lose(self, name: str, *, unnoticed: bool = False):
+        """This connection alone ends without a word; or it is half open from now on, and nobody is told."""
+        if unnoticed:
+            self.sim._network._wires[self._sockets[name]].dead = True
+        else:
+            self._lose(name, "closed without a word", 0)
 
     def _lose(self, name: str, reason: str, code: int):
         self.sim.disconnect(self._sockets.pop(name), self.now)

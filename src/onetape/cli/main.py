@@ -32,7 +32,9 @@ def root(
 
 def main() -> None:
     """Runs the command line; errors that a person can mend are one line on stderr and exit code 2."""
-    from onetape.cli import check, config, listing, replay, run, sim, status, storage, store  # noqa: F401 - they register themselves; not for `--version`
+    from onetape.cli import (  # noqa: F401 - they register themselves; not for `--version`
+        candles, check, config, gaps, listing, replay, run, sim, status, storage, store,
+    )
 
     try:
         code = app(standalone_mode=False)

@@ -125,9 +125,10 @@ class Referee:
         self.verdict.silent = sorted(str(id) for id in set(wanted) if id not in self._ids)
         for id, ids in self._ids.items():
             seen = range(min(ids), max(ids) + 1)  # a gap since the run before is no matter of this one
-            missing = set(seen) - ids
+            never = set(self._venues[id.venue].skipped(id.symbol))  # the venue has no such trades
+            missing = set(seen) - ids - never
             gaps = self._gaps.get(id, ())
-            told = {it for after, before in gaps for it in range(after + 1, before) if it in seen} - ids
+            told = {it for after, before in gaps for it in range(after + 1, before) if it in seen} - ids - never
             untold = len(missing ^ told)
             self.verdict.missing += len(missing)
             self.verdict.untold += untold

@@ -51,6 +51,11 @@ def where_of(selection: Selection, low: str, high: str) -> Where:
     return it
 
 
+def known_by(it: Where, as_of: int | None) -> Where:
+    """Rows that were available at ``as_of``, ns; None: all. The one place that keeps queries from looking ahead."""
+    return it if as_of is None else it.also("available_at <= ?", as_of)
+
+
 def in_lake(it: Where, selection: Selection) -> Where:
     """With venue, instruments and channel by name."""
     if selection.venue is not None:
@@ -94,6 +99,12 @@ def sql_of(query: Query, select: str, source: str, keys: tuple[str, ...], place:
             f" AS nth FROM {source} WHERE {chosen}) WHERE nth = 1)")
     order = ", ".join(f"{it} DESC" for it in (f'"{query.time}"', *place.split(", ")))
     return f"SELECT {select} FROM {source} WHERE {chosen} ORDER BY {order} LIMIT ?"  # noqa: S608
+
+
+def span_of(query: Query, keys: tuple[str, ...], source: str, where: Where) -> str:
+    """The first and the last of the query's time, by ``keys`` and what it is ``of``."""
+    of = ", ".join((*keys, *query.of))
+    return f'SELECT {of}, min("{query.time}"), max("{query.time}") FROM {source} WHERE {where} GROUP BY {of}'  # noqa: S608
 
 
 def wanted_of(selection: Selection, known: Codes) -> Codes:
