@@ -68,12 +68,13 @@ def summary(status: Status) -> str:
     states = Counter(str(it.state) for it in status.venues)
     books = Counter(str(book.state) for it in status.venues for book in it.books)
     trades = sum(flow.events for it in status.venues for flow in it.channels if flow.channel.endswith("trades"))
-    gaps = sum(it.counters.get("gaps opened", 0) - it.counters.get("gaps closed", 0) for it in status.venues)
+    lost = sum(it.gaps_unhealable for it in status.venues)
+    gaps = f"{sum(it.gaps_open for it in status.venues)} gaps" + (f" and {lost} unhealable" if lost else "")
     rows = sum(count for table, count in status.stored.items() if table in TABLES)
     stored = f", {rows:,} rows kept in {status.store}" if status.store else ""
     return (
         f"{(status.at - status.started_at) / SECOND:.0f} s: venues {_counted(states)}; books {_counted(books)}; "
-        f"{trades:,} trades, {gaps} gaps{stored}"
+        f"{trades:,} trades, {gaps}{stored}"
     )
 
 

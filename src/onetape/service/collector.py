@@ -158,6 +158,9 @@ class Collector:
         """Every event, in the stack of the frame that caused it."""
         if self.recorder is not None:
             self.recorder.happened(event)
+        if self.keeper is not None and isinstance(event, GapOpened | GapFilling | GapClosed):
+            self._ask_for(self.keeper.handle(event))  # the ledger knows what is true of it, and says so
+            return
         self.meter.add(event)
         if isinstance(event, FeedError) and event.permanent and event.symbol and event.venue in self._doubts:
             self._doubts[event.venue].set()  # what is refused for good may be listed no more

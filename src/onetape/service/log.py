@@ -16,6 +16,7 @@ from onetape.model import (
     FeedError,
     FeedStatus,
     GapClosed,
+    GapFilling,
     GapOpened,
     InstrumentChanged,
     Lifecycle,
@@ -89,10 +90,16 @@ class EventLog:
                     self._log.warning, "gap opened", it.venue, it.symbol, it.available_at, channel=it.channel,
                     after=it.after, before=it.before, cause=it.cause,
                 )
+            case GapFilling() if it.cause:
+                self._tell(
+                    self._log.info, "gap asked for again", it.venue, it.symbol, it.available_at, channel=it.channel,
+                    after=it.after, before=it.before, attempts=it.attempts, cause=it.cause,
+                )
             case GapClosed():
                 self._tell(
-                    self._log.info, "gap closed", it.venue, it.symbol, it.available_at, channel=it.channel,
-                    after=it.after, before=it.before, healed=it.healed, cause=it.cause,
+                    self._log.info if it.healed else self._log.warning, "gap healed" if it.healed else "gap unhealable",
+                    it.venue, it.symbol, it.available_at, channel=it.channel, after=it.after, before=it.before,
+                    cause=it.cause, recovered=it.recovered,
                 )
             case ConnectionGap():
                 self._tell(

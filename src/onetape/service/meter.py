@@ -88,7 +88,8 @@ class Meter:
             case GapOpened():
                 self.counters[it.venue, "gaps opened"] += 1
             case GapClosed():
-                self.counters[it.venue, "gaps closed"] += 1
+                self.counters[it.venue, "gaps healed" if it.healed else "gaps unhealable"] += 1
+                self.counters[it.venue, "trades recovered"] += it.recovered
             case FeedError():
                 self.counters[it.venue, "quarantined" if it.quarantined else "refused"] += 1
             case _:

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from onetape.clock import MILLISECOND, SECOND
 from onetape.errors import UsageError
+from onetape.feed.standby import group_of
 from onetape.model import BookAudited, Channel, InstrumentId, Lifecycle, TrustState
 from onetape.model.numbers import plain
 from onetape.service.collector import Collector
@@ -32,6 +33,10 @@ class LineStatus(Struct, frozen=True):
     next_attempt: int | None
     """When it will be tried again, ns."""
     round_trip_ms: float | None
+    first: int = 0
+    """Of lines with the same subscriptions: trades that came here before they came on another."""
+    late: int = 0
+    """And those that another had brought."""
 
 
 class ChannelStatus(Struct, frozen=True):
@@ -88,6 +93,9 @@ class VenueStatus(Struct, frozen=True):
     """All that was not plain delivery."""
     requests: int
     """By REST."""
+    gaps_open: int = 0
+    """On its tapes, that may still be healed."""
+    gaps_unhealable: int = 0
 
 
 class Status(Struct, frozen=True):
@@ -147,6 +155,8 @@ def _venue(collector: Collector, name: str) -> VenueStatus:
             for what, count in kept.items():
                 counters[what] = counters.get(what, 0) + count
     offset = meter.offsets.get(name)
+    pipeline = collector.keeper.pipeline if collector.keeper is not None else None
+    gaps = [it for id, it in pipeline.gaps() if id.venue == name] if pipeline is not None else []
     return VenueStatus(
         name=name, state=state, reason=clean(worst.reason if worst else waiting or ""),
         offset_ms=_ms(offset), rest_ms=_ms(meter.round_trips.get(name)),
@@ -154,19 +164,22 @@ def _venue(collector: Collector, name: str) -> VenueStatus:
         channels=tuple(
             _channel(channel, flow) for (venue, channel), flow in meter.flows.items() if venue == name
         ),
-        books=tuple(_books(collector, (it.name for it in lines))), counters=counters,
+        books=tuple(_books(collector, (it.name for it in lines if group_of(it.name) == it.name))), counters=counters,
         requests=collector.governors[name].counters["requests"],
+        gaps_open=sum(not it.unhealable for it in gaps), gaps_unhealable=sum(bool(it.unhealable) for it in gaps),
     )
 
 
 def _line(collector: Collector, name: str) -> LineStatus:
     line = collector.door.lines[name]
     session = collector.door.sessions.get(line.leader)
+    standby = collector.door.standbys.get(group_of(name))
     return LineStatus(
         name=name, state=line.state, since=line.since, reason=clean(line.reason),
         next_attempt=line.retry_at, subscriptions=len(line.setup.wanted),
         frames=line.frames + (session.frames if session else 0), failures=line.failures,
         round_trip_ms=_ms(session.round_trip_ns) if session else None,
+        first=standby.wins[name] if standby else 0, late=standby.late[name] if standby else 0,
     )
 
 
@@ -179,8 +192,8 @@ def _books(collector: Collector, names: Iterable[str]) -> Iterable[BookStatus]:
     """Of every book that is wanted, there or not."""
     for name in names:
         line = collector.door.lines[name]
-        session = collector.door.sessions.get(line.leader)
         for symbol in dict.fromkeys(it.symbol for it in line.setup.wanted if it.channel is Channel.BOOK):
+            session = collector.door.leading(InstrumentId(line.setup.venue, symbol), Channel.BOOK)
             sync = session.books.get(symbol) if session else None
             trade = collector.meter.last_trades.get((line.setup.venue, symbol))
             live = sync is not None and sync.state is TrustState.LIVE
