@@ -120,7 +120,7 @@ class Lab:
         self._sockets: dict[str, int] = {}
         self._free_at: dict[str, int] = {}
         chosen = settings and "channels" in settings
-        own = {"venues": {name: {} if chosen else OWN.get(name, {}) for name in names}}
+        own = {"redundancy": 1, "venues": {name: {} if chosen else OWN.get(name, {}) for name in names}}
         self.choices = choices(Settings.model_validate(own | (settings or {})))
         self._keep()
 

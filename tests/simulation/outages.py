@@ -47,7 +47,9 @@ class Report(Struct):
 
 def play(venue: str, seed: int, folder: Path, length: int = LENGTH) -> Report:
     dice = Random(f"{venue} {seed}")
-    settings = {"pairs": PAIRS[venue]} if venue in PAIRS else None
+    settings = {"redundancy": venues.spec(venue).redundancy}
+    if venue in PAIRS:
+        settings["pairs"] = PAIRS[venue]
     lab = Lab(
         FaultPlan.outages(seed, [venue], length), venue=venue, seed=seed, max_age_ns=DAY, store=folder,
         settings=settings, pace=0.5,

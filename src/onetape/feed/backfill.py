@@ -50,8 +50,8 @@ Outcome = Event | Command
 class _Hole:
     """What one NeedTrades asks for."""
 
-    __slots__ = ("absent", "absent_at", "asked", "due", "failures", "got", "high", "low", "need", "request", "retries",
-                 "told", "vain", "why")
+    __slots__ = ("absent", "absent_at", "asked", "dropped", "due", "failures", "got", "high", "low", "need", "request",
+                 "retries", "told", "vain", "why")
 
     def __init__(self, need: NeedTrades, due: int, *, counted: bool) -> None:
         self.need, self.due = need, due
@@ -66,6 +66,7 @@ class _Hole:
         self.told = False  # that this attempt has begun
         self.failures = self.vain = self.retries = 0
         self.why = ""  # the attempt before brought not all
+        self.dropped = ""  # nobody asks for it any more, and it is one of those that are not asked for by themselves
         self.request: Request | None = None
 
     @property
@@ -85,7 +86,10 @@ class _Minutes:
 
 
 class Backfill:
-    """Of one venue, as long as the process runs. ``max_age_ns``: what is older is not asked for; 0: nothing is."""
+    """Of one venue, as long as the process runs.
+
+    ``max_age_ns``: what is older is not asked for, unless somebody wants it expressly; 0: nothing is.
+    """
 
     def __init__(self, venue: Venue, max_age_ns: int = MAX_AGE_NS) -> None:
         self.counters: Counter[str] = Counter()
@@ -106,9 +110,9 @@ class Backfill:
     def need(self, it: Need, now: int) -> list[Outcome]:
         """Something is missing. What cannot be had is said at once."""
         out: list[Outcome] = []
-        if not self._max_age_ns:
-            return out
         if isinstance(it, NeedCandles):
+            if not self._max_age_ns:
+                return out
             if len(self._minutes) < MAX_HOLES:
                 self._minutes.append(_Minutes(it, now))
             self._ask_all(now, out)
@@ -116,7 +120,14 @@ class Backfill:
         counted = it.after.isdecimal() and it.before.isdecimal() and self._venue.spec.counted_trades
         hole = _Hole(it, now, counted=counted)
         known = self._holes.get(hole.key)
+        if not self._max_age_ns and not it.asked and known is None:
+            return out
         if known is not None:
+            if known.need.asked and not it.asked:
+                known.dropped = self._hopeless(it, now)
+            elif it.asked:
+                known.dropped = ""
+            known.need = it
             known.due = now if not known.asked else known.due
         elif reason := self._hopeless(it, now):
             self._say_given_up(hole, reason, now, out)
@@ -183,7 +194,7 @@ class Backfill:
 
     def _hopeless(self, it: NeedTrades, now: int) -> str:
         """Why there is no use in asking; empty: there may be."""
-        if now - it.to_time > self._max_age_ns:
+        if now - it.to_time > self._max_age_ns and not it.asked:
             return f"too old: more than {_span(self._max_age_ns)}, as the settings say"
         reach = self._venue.spec.history.reach_ns
         if reach and now - it.to_time > reach:
@@ -194,12 +205,15 @@ class Backfill:
         return ""
 
     def _ask_all(self, now: int, out: list[Outcome]) -> None:
-        """The oldest first."""
+        """The oldest first; what somebody wants of long ago behind what heals the present."""
+        for it in [it for it in self._holes.values() if it.dropped and not it.asked]:
+            del self._holes[it.key]
+            self._say_given_up(it, it.dropped, now, out)
         while len(self._asked) < AT_ONCE:
             due = [it for it in self._holes.values() if not it.asked and it.due <= now]
             minutes = next((it for it in self._minutes if not it.asked and it.due <= now), None)
             if due:
-                self._ask(min(due, key=lambda it: it.need.from_time), now, out)
+                self._ask(min(due, key=lambda it: (it.need.asked, it.need.from_time)), now, out)
             elif minutes is not None:
                 self._ask_minutes(minutes, out)
             else:
@@ -243,11 +257,8 @@ class Backfill:
         if reason := _doubt(hole, page, rows):
             self._in_vain(hole, reason, now, out)
             return
-        found = [page[id] for id in sorted(page) if hole.low < id < hole.high and not hole.got.covers(id, id)]
-        for it in found:
-            hole.got.add(_after(it) + 1, int(it.id), it.exchange_time, it.exchange_time)
-        out += found
-        self.counters["trades"] += len(found)
+        found = self._fill(hole, page, out)
+        self._share(hole, page, rows, out)
         left_out = self._left_out(hole, page, now, out)
         missing = hole.got.missing(hole.low, hole.high)
         if not missing:
@@ -257,6 +268,27 @@ class Backfill:
             hole.vain, hole.due = 0, hole.absent_at + AGAIN_NS if doubtful else now
         else:
             self._in_vain(hole, "an answer without anything that is missing", now, out)
+
+    def _fill(self, hole: _Hole, page: Mapping[int, Trade], out: list[Outcome]) -> int:
+        """Trades of a page that the hole lacks."""
+        found = [page[id] for id in sorted(page) if hole.low < id < hole.high and not hole.got.covers(id, id)]
+        for it in found:
+            hole.got.add(_after(it) + 1, int(it.id), it.exchange_time, it.exchange_time)
+        out += found
+        self.counters["trades"] += len(found)
+        return len(found)
+
+    def _share(self, hole: _Hole, page: Mapping[int, Trade], rows: Sequence[Trade], out: list[Outcome]) -> None:
+        """Of the same tape, small holes often lie near one another: a page that was asked for one has others too."""
+        need = hole.need
+        for it in list(self._holes.values()):
+            same = it.need.symbol == need.symbol and it.need.channel is need.channel
+            if it is hole or it.asked or not same or not page or min(page) >= it.high or max(page) <= it.low:
+                continue
+            if self._fill(it, {} if _doubt(it, page, rows) else page, out):
+                it.vain = 0
+            if not it.got.missing(it.low, it.high):
+                del self._holes[it.key]
 
     def _left_out(self, hole: _Hole, page: Mapping[int, Trade], now: int, out: list[Outcome]) -> bool:
         """Ids between two trades of this answer; what was left out before, too, the venue does not have.
