@@ -253,6 +253,10 @@ class CandleBuilder:
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
+    def forgotten_until(self, interval: str) -> int:
+        """Final candles of an interval that end by then are not held: who finds them wrong rebuilds them."""
+        return next((it.forgotten_until for it in self._series if it.interval == interval), _NEVER)
+
     @property
     def held(self) -> int:
         """Number of candles in memory, running and final, over all intervals."""

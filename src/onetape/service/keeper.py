@@ -12,6 +12,7 @@ from onetape.book.sync import BookSync
 from onetape.clock import HOUR
 from onetape.model import Channel, Event, GapOpened, InstrumentId, Need
 from onetape.pipeline import Pipeline, Policy
+from onetape.service.mender import Mender
 from onetape.storage.damage import Damage, damages
 from onetape.storage.disk import Disk
 from onetape.storage.holes import BrokenOff, untold
@@ -67,6 +68,7 @@ class Keeper:
             self._stale = StaleCandles(self._store)
             self._tell_damages(lake)
             self._stored = Stored(lake)
+            self._mender = stack.enter_context(Mender(self._store, self.pipeline, self.disk, self._stale))
             self._open = stack.pop_all()
         if self._may_repeat and self._stored.pairs:
             self._repeats = Repeats(self._store, self.journal.writer, self.journal.last_batch + 1)
@@ -99,6 +101,7 @@ class Keeper:
         """
         if not self._whole:
             return ()
+        self._mender.finish(now)
         needs = self.pipeline.finish(now)
         self.flush()
         coverage = self._stored.lake.coverage() if self._stale else {}
@@ -114,8 +117,10 @@ class Keeper:
         self.disk.flush()
 
     def push(self, now: int) -> None:
-        """Has written what the disk refused; to be called about once a second where rows are held."""
+        """Has written what the disk refused, and stored candles rebuilt that late trades have touched; to be called
+        about once a second in a live run."""
         self.disk.push(now)
+        self._mender.turn(now)
 
     def _add(self, it: Event | Covered) -> None:
         if self._broken_off and isinstance(it, GapOpened):

@@ -62,6 +62,10 @@ class Disk:
         if (self.backlog.rows or self.behind) and self._ready(now):
             self._write()
 
+    def barrier(self) -> "Future[None]":
+        """Done when all that was handed over so far is committed, unless the disk takes nothing."""
+        return self._thread.submit(lambda: None)
+
     def settle(self) -> None:
         """Waits for what is under way. Raises RetryBatch where nothing is held."""
         if (error := self._settle()) is not None:

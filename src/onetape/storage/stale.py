@@ -34,6 +34,7 @@ class StaleCandles:
         """Reads what an earlier process left over. Raises UsageError: the file is corrupt."""
         self._path = store / NAME
         self._ranges: _Ranges = {}
+        self._under_way: list[tuple[InstrumentId, StaleRange]] = []
         self._written = True
         try:
             for it in _decode(self._path.read_bytes()):
@@ -44,9 +45,10 @@ class StaleCandles:
             raise UsageError(f"{self._path} cannot be read; without it no candle is rebuilt: {error}") from error
 
     def __bool__(self) -> bool:
-        return bool(self._ranges)
+        return bool(self._ranges or self._under_way)
 
     def __iter__(self) -> Iterator[tuple[InstrumentId, StaleRange]]:
+        yield from self._under_way
         for (id, interval), ranges in self._ranges.items():
             for it in ranges:
                 yield id, StaleRange(interval, it.first, it.last + 1)
@@ -61,6 +63,25 @@ class StaleCandles:
         if not self._written:  # nor when the disk was full
             self._write()
             self._written = True
+
+    def begin(self) -> list[tuple[InstrumentId, StaleRange]]:
+        """Somebody rebuilds all of them now; what is touched meanwhile has to be rebuilt once more."""
+        self._under_way = list(self)
+        self._ranges = {}
+        return self._under_way
+
+    def done(self) -> None:
+        """What was begun is rebuilt. It is forgotten in memory; the file may say too much until it is written again:
+        to rebuild in vain does no harm."""
+        self._under_way = []
+        if not self._ranges:
+            self.clear()
+
+    def undo(self) -> None:
+        """What was begun came to nothing."""
+        begun, self._under_way = self._under_way, []
+        for id, it in begun:
+            self._add(id, it)
 
     def clear(self) -> None:
         """All of them are rebuilt, and that is committed."""

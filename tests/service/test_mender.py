@@ -1,0 +1,46 @@
+"""Stored candles that late trades touch are rebuilt while the run goes on, and known from then on, not before."""
+from decimal import Decimal as D
+
+from onetape.clock import MINUTE, SECOND
+from onetape.model import Channel, Side, Source, Trade
+from onetape.service.keeper import Keeper
+from onetape.storage.lake import Lake
+
+START = 1_790_000_040 * SECOND // MINUTE * MINUTE
+
+
+def trade(number, at, now, source=Source.LIVE):
+    return Trade(
+        venue="binance", symbol="BTCUSDT", exchange_time=START + at, received_time=START + now,
+        available_at=START + now, channel=Channel.TRADES, id=str(number), after=number - 1, price=D(number), size=D(1),
+        side=Side.BUY, source=source,
+    )
+
+
+def minutes(store, as_of=None):
+    with Lake(store) as lake:
+        return [(it.end - START, it.revision, it.trades, it.complete) for it in lake.candles(interval="1m", as_of=as_of)]
+
+
+def test_what_an_earlier_process_stored_is_revised_while_the_run_goes_on(tmp_path):
+    with Keeper(tmp_path) as it:
+        for number, at in ((1, -SECOND), (2, SECOND), (6, 30 * SECOND), (7, 2 * MINUTE)):
+            it.handle(trade(number, at, at))
+        it.finish(START + 3 * MINUTE)
+    assert minutes(tmp_path)[1] == (MINUTE, 0, 2, False)
+    now = 10 * MINUTE
+    with Keeper(tmp_path) as it:
+        it.handle(trade(8, now, now))
+        for number in (3, 4, 5):
+            it.handle(trade(number, (number * 2) * SECOND, now + SECOND, Source.BACKFILL))
+        it.wake(START + now + 2 * SECOND)
+        for second in range(2, 30):
+            it.push(START + now + second * SECOND)
+            it.flush()
+            if minutes(tmp_path)[1][1]:
+                break
+            it._mender.finish(START + now + second * SECOND)  # does not depend on how fast a thread is
+        assert minutes(tmp_path)[1] == (MINUTE, 1, 5, True)
+        assert minutes(tmp_path, as_of=START + now)[1] == (MINUTE, 0, 2, False)
+        it.finish(START + now + MINUTE)
+    assert minutes(tmp_path)[1] == (MINUTE, 1, 5, True)  # once
