@@ -5,7 +5,7 @@ builder for each tape. What comes of an event goes to ``store`` and ``publish`` 
 needed from outside is returned. Batches are closed here too, so that gap, coverage and candle rows always stand in the
 same transaction as the trades that they speak of.
 """
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct, structs
 
@@ -39,7 +39,7 @@ from onetape.model import (
 )
 from onetape.tape.coverage import Covered
 from onetape.tape.history import History
-from onetape.tape.ledger import GRACE_NS, Output, TradeLedger
+from onetape.tape.ledger import GRACE_NS, OpenGap, Output, TradeLedger
 from onetape.tape.volume import VolumeCheck
 from onetape.tape.validation import EARLIEST, SanityCheck, impossible, skipped, worthless
 
@@ -150,7 +150,7 @@ class Pipeline:
                 more = self._trade(event, now)
                 needs = [*needs, *more] if more else needs
             case Skipped():
-                tape, more = self._tape(event, now)
+                tape, more = self._tape(InstrumentId(event.venue, event.symbol), event.channel, now)
                 needs = [*needs, *more, *self._follow(tape, tape.ledger.skip(event, now) or (), now)]
                 if tape.volume is not None:
                     tape.volume.skip(event.exchange_time)
@@ -207,8 +207,29 @@ class Pipeline:
         self._close_batch(now)
         return needs
 
+    def begin(self, id: InstrumentId, channel: Channel, now: int) -> Sequence[Need]:
+        """What the store knows to be missing on a tape is asked for, though no trade of it has come yet."""
+        return self._tape(id, channel, now)[1]
+
+    def want(self, first: Trade, last: Trade) -> Sequence[Need]:
+        """Somebody asks for all between two trades of a tape, however old; these two are had, too."""
+        needs = [*self.handle(first), *self.handle(last)]
+        tape, now = self._tapes[first.venue, first.symbol, first.channel], last.available_at
+        wanted = self._follow(tape, tape.ledger.want(int(first.id), int(last.id), now), now)
+        again = {(it.venue, it.symbol, it.channel, it.after) for it in wanted if isinstance(it, NeedTrades)}
+        return [
+            *(it for it in needs
+              if not isinstance(it, NeedTrades) or (it.venue, it.symbol, it.channel, it.after) not in again),
+            *wanted,
+        ]
+
+    def ledger(self, id: InstrumentId, channel: Channel) -> TradeLedger | None:
+        """Of a tape, to read what it lacks; None before its first trade."""
+        tape = self._tapes.get((*id, channel))
+        return None if tape is None else tape.ledger
+
     def restate(self, candles: Iterable[Candle], now: int) -> None:
-        """Takes candles that were rebuilt from the store, as a batch of their own."""
+        """Takes candles that were rebuilt from the store, or are the venue's own, as a batch of their own."""
         for it in candles:
             self._keep(it, now)
         self._close_batch(now)
@@ -227,6 +248,11 @@ class Pipeline:
         found = (self._tapes.get((*id, channel)) for channel in TAPES)
         return next((tape.builder for tape in found if tape is not None and tape.builder), None)
 
+    def gaps(self) -> Iterator[tuple[InstrumentId, OpenGap]]:
+        """All that is missing now, of the tapes that were heard of since the start."""
+        for (venue, symbol, _), tape in self._tapes.items():
+            yield from ((InstrumentId(venue, symbol), it) for it in tape.ledger.gaps)
+
     def _has_room(self, venue: str, now: int) -> bool:
         """A venue that sends nothing but rubbish does not fill the disk."""
         minute, kept = self._rooms.get(venue, (0, 0))
@@ -242,7 +268,7 @@ class Pipeline:
         tape = self._tapes.get((it.venue, it.symbol, it.channel))
         needs: Sequence[Need] = NOTHING
         if tape is None:
-            tape, needs = self._tape(it, now)
+            tape, needs = self._tape(InstrumentId(it.venue, it.symbol), it.channel, now)
         if tape.broken and not reason and it.source is not Source.BACKFILL:
             needs = [*needs, *self._mend(tape, it, now)]
         outputs = self._refuse(tape, it, reason, now) if reason else self._take(tape, it, now)
@@ -396,15 +422,14 @@ class Pipeline:
             if tape.volume is not None and it.interval == MINUTES:
                 tape.volume.take(it)
 
-    def _tape(self, it: Trade | Skipped, now: int) -> tuple[_Tape, Sequence[Need]]:
-        """The tape of an event, and what is needed where the store has shown that something is missing."""
-        tape = self._tapes.get((it.venue, it.symbol, it.channel))
+    def _tape(self, id: InstrumentId, channel: Channel, now: int) -> tuple[_Tape, Sequence[Need]]:
+        """A tape, and what is needed where the store has shown that something is missing."""
+        tape = self._tapes.get((*id, channel))
         if tape is not None:
             return tape, NOTHING
-        id, channel = InstrumentId(it.venue, it.symbol), it.channel
         known = self._restore(id, channel)
         ledger = TradeLedger(
-            id, channel, REDUNDANT_GRACE_NS if it.venue in self.policy.redundant else self.policy.grace_ns, known.ledger, lambda hour: self._stored_ids(id, channel, hour))
+            id, channel, REDUNDANT_GRACE_NS if id.venue in self.policy.redundant else self.policy.grace_ns, known.ledger, lambda hour: self._stored_ids(id, channel, hour))
         others = (self._tapes.get((*id, other)) for other in TAPES if other is not channel)
         taken = any(other is not None and other.builder is not None for other in others)
         builder = self._builder(id, known) if known.feeds_candles and not taken else None

@@ -457,6 +457,10 @@ class Lab:
             self.enter(
                 Started, choice.venue, lines=setups, instruments=instruments, max_age_ns=self.max_age_ns,
             )
+            wanted = {(it.symbol, it.channel) for setup in setups.values() for it in setup.wanted}
+            for symbol, channel in sorted(wanted):
+                if self._store is not None and channel in TAPES:
+                    self.need(self.pipeline.begin(InstrumentId(choice.venue, symbol), channel, self.now))
         elif (directory := self.door.directories[choice.venue]).believes(instruments):
             self.setups[choice.venue] = changed = lines(choice, directory.after(instruments).values(), setups)
             self.enter(Listed, choice.venue, pages=pages, lines=None if changed == setups else changed)

@@ -31,6 +31,7 @@ from onetape.model import (
     Trade,
 )
 from onetape.tape.coverage import Coverage, Interval
+from onetape.tape.ledger import VENUE_HOLE
 from onetape.venues.base import UNREADABLE, Venue
 
 MAX_AGE_NS = 7 * DAY
@@ -397,7 +398,7 @@ class Backfill:
         hole.due = now + RETRY_NS
         if not hole.high or hole.retries > MAX_RETRIES:
             del self._holes[hole.key]
-        self._say_given_up(hole, f"venue hole: {reason}, {MAX_VAIN} times in a row", now, out)
+        self._say_given_up(hole, f"{VENUE_HOLE}: {reason}, {MAX_VAIN} times in a row", now, out)
 
     def _say_given_up(self, hole: _Hole, reason: str, now: int, out: list[Outcome]) -> None:
         self.counters["given up"] += 1

@@ -99,6 +99,8 @@ class NeedTrades(Struct, frozen=True, tag="trades"):
     reason: str
     proof: bool = False
     """Nothing is known to be missing: it is to be shown that nothing is. If it cannot be, that is a gap."""
+    asked: bool = False
+    """Somebody wants it expressly: the settings' limit of age does not concern it, and whatever heals goes first."""
 
 
 class NeedCandles(Struct, frozen=True, tag="candles"):

@@ -199,6 +199,7 @@ class Collector:
         self._check_pairs(choice, instruments)
         self.instruments.update({it.id: it for it in instruments})
         self.network.enter(Started, choice.venue, lines=setups, instruments=instruments, max_age_ns=choice.max_age_ns)
+        await self._begin_tapes(choice.venue, setups)
         clock_at, refresh_at = self.clock(), self.clock() + choice.timings.refresh_ns
         while True:
             self._note_lines(choice, setups)
@@ -209,6 +210,14 @@ class Collector:
             if self.clock() >= refresh_at or self._doubts[choice.venue].is_set():
                 setups = await self._refresh(choice, rest, setups)
                 refresh_at = self.clock() + choice.timings.refresh_ns
+
+    async def _begin_tapes(self, venue: str, setups: Mapping[str, Setup]) -> None:
+        """One after the other: each may read from the store."""
+        tapes = dict.fromkeys((it.symbol, it.channel) for setup in setups.values() for it in setup.wanted)
+        for symbol, channel in tapes:
+            if self.keeper is not None and channel in TAPES:
+                self._ask_for(self.keeper.begin(InstrumentId(venue, symbol), channel, self.network.now()))
+                await asyncio.sleep(0)
 
     def _note_lines(self, choice: Choice, setups: Mapping[str, Setup]) -> None:
         if not setups:

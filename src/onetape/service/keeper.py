@@ -84,6 +84,15 @@ class Keeper:
         self._whole = True
         return needs
 
+    def begin(self, id: InstrumentId, channel: Channel, now: int) -> Sequence[Need]:
+        """A tape is collected: its gaps of earlier runs are asked for, if there are any that may be had."""
+        if not self._stored.unhealed(id, channel):
+            return ()
+        self._whole = False
+        needs = self.pipeline.begin(id, channel, now)
+        self._whole = True
+        return needs
+
     def next_wake(self) -> int | None:
         return self.pipeline.next_wake()
 

@@ -12,7 +12,7 @@ from onetape.storage.catalog import TapeId
 from onetape.storage.lake import Lake, Selection, StoredGap
 from onetape.tape.coverage import Coverage
 from onetape.tape.history import History
-from onetape.tape.ledger import LedgerState, OpenGap
+from onetape.tape.ledger import VENUE_HOLE, LedgerState, OpenGap
 from onetape.venues import VENUES
 
 _NEVER = 1 << 63
@@ -60,6 +60,10 @@ class Stored:
             known_at=max(it.available_at for it in (*last, *candles, *trades)), feeds_candles=feeds is channel,
         )
 
+    def unhealed(self, id: InstrumentId, channel: Channel) -> bool:
+        """There are gaps on record that may still be had."""
+        return any(it.state in ("open", "filling") or _may_come(it) for it in self.gaps.get((*id, channel), ()))
+
     def ids(self, id: InstrumentId, channel: Channel, hour: int) -> list[str]:
         """Of the trades of an hour, given by its start."""
         if tuple(id) not in self.pairs:
@@ -82,7 +86,7 @@ class Stored:
             gaps=tuple(
                 OpenGap(
                     it.after, it.before, it.from_time, it.to_time, it.opened_at, it.recovered, it.attempts,
-                    it.cause if it.state == "unhealable" else "",
+                    it.cause if it.state == "unhealable" and not _may_come(it) else "",
                     *((int(it.after), int(it.before)) if coverage else ()),
                 )
                 for it in self.gaps.get((*id, channel), ()) if it.state != "healed" and not _covers(coverage, it)
@@ -267,6 +271,11 @@ def _parts(lake: Lake, id: InstrumentId, channel: Channel, stale: StaleRange) ->
 def _longest(final_until: int, intervals: Sequence[str]) -> int:
     """Start of the earliest candle that is not final."""
     return min(Series(it, 0, carry_empty=False).end_of(final_until) - interval_ns(it) for it in intervals)
+
+
+def _may_come(gap: StoredGap) -> bool:
+    """The venue should have it, and did not give it: another process tries once more."""
+    return gap.state == "unhealable" and gap.cause.startswith(VENUE_HOLE)
 
 
 def _covers(coverage: Coverage, gap: StoredGap) -> bool:

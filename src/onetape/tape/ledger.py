@@ -34,7 +34,10 @@ MAX_INTERVALS = 10_000  # holes that are kept apart; beyond, the oldest interval
 MAX_GAPS = 10_000  # of a tape whose ids prove nothing; beyond, the oldest is on record only
 
 IDS_MISSING = "ids are missing"
+ASKED = "asked for"
 FILLED = "filled"
+VENUE_HOLE = "venue hole"
+"""So begins the reason of a gap that the venue should have trades for, and gives none: they may come later."""
 
 Output = GapOpened | GapFilling | GapClosed | NeedTrades
 NEW: Sequence[Output] = ()
@@ -177,6 +180,52 @@ class TradeLedger:
         """What is missing, and may be had: at a start, all that was not healed before."""
         return [self._need(it, "not healed before") for it in self._gaps if not it.unhealable]
 
+    def missing(self, after: int, before: int) -> list[tuple[Interval, str]]:
+        """What is not there strictly between two ids; of what was given up with the reason."""
+        given_up = [it for it in self._gaps if it.unhealable and it.low < before and after < it.high]
+        return [
+            (hole, next((it.unhealable for it in given_up if it.low < hole.first and hole.last < it.high), ""))
+            for hole in self._coverage.missing(after, before)
+        ]
+
+    def want(self, after: int, before: int, now: int) -> list[Output]:
+        """Somebody asks for what lies between two trades that are there, however old it is.
+
+        What nobody told is a gap from now on, without a grace; what was given up is asked for once more.
+        """
+        out: list[Output] = []
+        for gap in [it for it in self._gaps if it.unhealable and it.low < before and after < it.high]:
+            out += self._reopen(gap, after, before, now)
+        for hole in self._coverage.missing(after, before):
+            known = next((it for it in self._gaps if it.low < hole.first and hole.last < it.high), None)
+            if known is None:
+                *opened, _ = self._open(hole, now, ASKED)
+                out += opened
+                known = _gap_of(hole, now)
+            out.append(structs.replace(self._need(known, ASKED), asked=True))
+        return out
+
+    def unwant(self, after: int, before: int) -> list[NeedTrades]:
+        """Nobody asks for it any more: what is open there is as any other gap."""
+        return [
+            self._need(it, IDS_MISSING) for it in self._gaps
+            if not it.unhealable and it.low < before and after < it.high
+        ]
+
+    def _reopen(self, gap: OpenGap, after: int, before: int, now: int) -> list[Output]:
+        """What of it lies between the two; what lies outside stays given up."""
+        left = self._left(gap, now)
+        self._gaps.remove(gap)
+        out: list[Output] = []
+        for it in left:
+            inside = after <= it.low and it.high <= before
+            it.unhealable = "" if inside else gap.unhealable
+            insort(self._gaps, it, key=_low)
+            out.append(self._opened(it, ASKED if inside else f"the rest of the gap after {gap.after}", now))
+            if not inside:
+                out.append(self._closed(it, it.unhealable, now, healed=False))
+        return out if left == [gap] else [*out, self._closed(gap, "the rest is asked for", now, healed=True)]
+
     def open(self, it: GapOpened, now: int) -> list[Output]:
         """Somebody else says that something may be missing: no id would show it."""
         if self._find(it.after, it.before) is not None:
@@ -284,11 +333,11 @@ class TradeLedger:
         if after is not None and before is not None and before - after > 1:
             self._suspects.append(_Suspect(now + self._grace_ns, after, before))
 
-    def _open(self, hole: Interval, now: int) -> list[Output]:
+    def _open(self, hole: Interval, now: int, cause: str = IDS_MISSING) -> list[Output]:
         gap = _gap_of(hole, now)
         insort(self._gaps, gap, key=_low)
         self._told_gaps.add(hole.first, hole.last, 0, 0)
-        return [self._opened(gap, IDS_MISSING, now), self._need(gap, IDS_MISSING)]
+        return [self._opened(gap, cause, now), self._need(gap, cause)]
 
     def _fill(self, first: int, last: int, added: int, now: int, cause: str) -> Sequence[Output]:
         out: list[Output] = []
