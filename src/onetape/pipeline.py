@@ -428,8 +428,8 @@ class Pipeline:
         if tape is not None:
             return tape, NOTHING
         known = self._restore(id, channel)
-        ledger = TradeLedger(
-            id, channel, REDUNDANT_GRACE_NS if id.venue in self.policy.redundant else self.policy.grace_ns, known.ledger, lambda hour: self._stored_ids(id, channel, hour))
+        grace_ns = REDUNDANT_GRACE_NS if id.venue in self.policy.redundant else self.policy.grace_ns
+        ledger = TradeLedger(id, channel, grace_ns, known.ledger, lambda hour: self._stored_ids(id, channel, hour))
         others = (self._tapes.get((*id, other)) for other in TAPES if other is not channel)
         taken = any(other is not None and other.builder is not None for other in others)
         builder = self._builder(id, known) if known.feeds_candles and not taken else None

@@ -19,7 +19,8 @@ def trade(number, at, now, source=Source.LIVE):
 
 def minutes(store, as_of=None):
     with Lake(store) as lake:
-        return [(it.end - START, it.revision, it.trades, it.complete) for it in lake.candles(interval="1m", as_of=as_of)]
+        found = lake.candles(interval="1m", as_of=as_of)
+    return [(it.end - START, it.revision, it.trades, it.complete) for it in found]
 
 
 def test_what_an_earlier_process_stored_is_revised_while_the_run_goes_on(tmp_path):

@@ -132,8 +132,8 @@ class Lab:
             )
         else:
             self.pipeline = Keeper(
-                self._store, policy, publish=self._published, book_of=self.book, pair_of=lambda id: self.pairs.get(id, ""),
-                tape_of=lambda id: venues.capabilities(id.venue).tape,
+                self._store, policy, publish=self._published, book_of=self.book, pair_of=lambda it: self.pairs.get(it, ""),
+                tape_of=lambda it: venues.capabilities(it.venue).tape,
             ).__enter__()
 
     def kill(self):

@@ -14,7 +14,18 @@ from onetape.feed.inputs import Answer, Closed, Failed, Frame, Input, Opened, Pi
 from onetape.feed.line import Outcome
 from onetape.feed.rest import KEPT_HEADERS, Rest, Unanswered
 from onetape.feed.socket import Ends, Socket, Unreached, Way, connect
-from onetape.model import Connect, Disconnect, Event, Fetch, NeedCandles, NeedSnapshot, NeedTrades, Purpose, Reconnect, Send
+from onetape.model import (
+    Connect,
+    Disconnect,
+    Event,
+    Fetch,
+    NeedCandles,
+    NeedSnapshot,
+    NeedTrades,
+    Purpose,
+    Reconnect,
+    Send,
+)
 from onetape.venues.base import Limits, Spec
 
 MAX_UNSENT = 1_000  # frames of ours that wait for the venue's pace

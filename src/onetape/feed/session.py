@@ -208,6 +208,15 @@ class Session:
             return False
         return it not in before.awaited and self.overlap.proven(before.overlap, it.symbol)
 
+    def covers(self, before: "Session", symbol: str) -> bool:
+        """That connection went on until well after this one was subscribed to the tape: what ended there goes on here.
+
+        It need not have brought a trade yet. Only where ids prove nothing, else never.
+        """
+        return (
+            self.overlap is not None and before.overlap is not None and self.overlap.proven(before.overlap, symbol)
+        )
+
     def begun(self, symbol: str) -> bool:
         """Of a tape whose ids prove nothing: a trade came over this connection."""
         return self.overlap is not None and self.overlap.begun(symbol)
@@ -427,7 +436,9 @@ class Session:
                 out.append(it)
                 if not it.symbol and it.status in self.venue.spec.book.halts:
                     self._distrust_all(f"the venue is in {it.status}", now, out)
-            case FeedStatus() | FeedError() | ConnectionState() | BookAudited() | GapOpened() | GapFilling() | GapClosed():
+            case FeedStatus() | FeedError() | ConnectionState() | BookAudited():
+                out.append(it)
+            case GapOpened() | GapFilling() | GapClosed():
                 out.append(it)
             case Acked():
                 self._acked(it, now, out)

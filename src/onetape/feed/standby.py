@@ -58,6 +58,11 @@ class Standby:
         self._leaders: dict[Key, str] = {}
         self._states: dict[tuple[str, Key], FeedStatus] = {}
         self._ids: dict[str, OrderedDict[str, None]] = {}
+        self._shown: set[str] = set()  # symbols of books that were shown in answer to the present input
+
+    def begin(self) -> None:
+        """Another input: what is said from now on follows from it."""
+        self._shown.clear()
 
     def leader(self, symbol: str, channel: Channel) -> str:
         """The line that is listened to."""
@@ -69,6 +74,8 @@ class Standby:
             case Trade():
                 self._count(line, it)
                 return [it]
+            case BookDelta() | BookSnapshot() if it.symbol in self._shown:  # what was shown has it in it already
+                return []
             case BookDelta() | BookSnapshot() | BookAudited():
                 return [it] if self.leader(it.symbol, Channel.BOOK) == line else []
             case FeedStatus():
@@ -84,10 +91,10 @@ class Standby:
 
     def _status(self, line: str, it: FeedStatus, now: int) -> list[Event]:
         key = it.symbol, it.channel
-        self._states[line, key] = it
+        before, self._states[line, key] = self._states.get((line, key)), it
         leader = self._leaders.setdefault(key, line)
         if line == leader:
-            other = None if it.state is TrustState.LIVE else self._live(key, line)
+            other = None if it.state is TrustState.LIVE else self._live(key, line) or self._proven(key, line, before)
             return [it] if other is None else self._switch(other, key, it, now)
         known = self._states.get((leader, key))
         if it.state is TrustState.LIVE and (known is None or known.state is not TrustState.LIVE):
@@ -102,14 +109,31 @@ class Standby:
                 return name
         return None
 
+    def _proven(self, key: Key, but: str, before: FeedStatus | None) -> str | None:
+        """Another line whose tape goes on where that of the leader ends, though no trade of it has come there yet.
+
+        ``before``: what the leader said of it before it ended.
+        """
+        old = self._before(but)
+        if key[1] not in TAPES or old is None or before is None or before.state is not TrustState.LIVE:
+            return None
+        for name in self.names:
+            new = self._session(self._lines[name].leader) if name in self._lines else None
+            state = self._states.get((name, key))
+            doubted = state is not None and state.state is TrustState.STALE  # it may be silent still
+            if name != but and new is not None and not doubted and new.covers(old, key[0]):
+                return name
+        return None
+
     def _switch(self, to: str, key: Key, it: FeedStatus, now: int) -> list[Event]:
         """``it`` is what has led to it: the end of the leader before, or the news that this one is live."""
         before, self._leaders[key] = self._leaders[key], to
         self.switches += 1
         symbol, channel = key
         new, old = self._session(self._lines[to].leader), self._before(before)
-        if channel is Channel.BOOK and new is not None and symbol in new.books:
-            return list(new.books[symbol].introduce(now))
+        if channel is Channel.BOOK:
+            self._shown.add(symbol)
+            return list(new.books[symbol].introduce(now)) if new is not None and symbol in new.books else []
         if channel in TAPES and it.state is not TrustState.LIVE and new is not None and old is not None:
             return new.bridge(old, it.reason, now, symbol)
         return [it] if it.state is TrustState.LIVE else []
@@ -143,11 +167,13 @@ def chosen(
 ) -> list[Outcome]:
     """What is passed on of what all lines say; commands are for the connections themselves."""
     out: list[Outcome] = []
+    for one in standbys.values():
+        one.begin()
     for connection, it in said:
         line = connection.partition("#")[0]
         standby = standbys.get(group_of(line))
         if standby is None or line not in lines or not isinstance(it, Event):
             out.append((connection, it))
         else:
-            out += [(connection, one) for one in standby.choose(line, it, now)]
+            out += [(connection, passed) for passed in standby.choose(line, it, now)]
     return out

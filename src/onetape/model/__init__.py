@@ -50,7 +50,7 @@ __all__ = [
     "EMPTY", "TAPES", "BadLevels", "BadNumber", "BookAudited", "BookDelta", "BookSnapshot", "Candle", "Capabilities",
     "Change", "Channel", "Command", "Connect", "ConnectionGap", "ConnectionState", "Disconnect", "Event", "FeedError",
     "FeedStatus", "Fetch", "Flag", "GapClosed", "GapFilling", "GapOpened", "Instrument", "InstrumentChanged",
-    "InstrumentId", "Kind", "Level", "Levels", "Lifecycle", "Need", "NeedCandles", "NeedSnapshot", "NeedTrades", "Purpose", "Quote",
-    "Reconnect", "Request", "RestKind", "Send", "Shape", "Side", "Skipped", "Source", "Subscription", "Ticker", "Trade",
-    "TrustState", "VenueStatus", "decode", "encode",
+    "InstrumentId", "Kind", "Level", "Levels", "Lifecycle", "Need", "NeedCandles", "NeedSnapshot", "NeedTrades",
+    "Purpose", "Quote", "Reconnect", "Request", "RestKind", "Send", "Shape", "Side", "Skipped", "Source",
+    "Subscription", "Ticker", "Trade", "TrustState", "VenueStatus", "decode", "encode",
 ]

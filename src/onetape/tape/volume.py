@@ -85,7 +85,10 @@ class VolumeCheck:
 
     def lacking(self, now: int) -> tuple[int, int] | None:
         """Start and end of the minutes of ours for which the venue's have not come; each is asked for once."""
-        ends = [end for end in self._ours if end not in self._theirs and end not in self._asked and end + LATE_NS <= now]
+        ends = [
+            end for end in self._ours
+            if end not in self._theirs and end not in self._asked and end + LATE_NS <= now
+        ]
         if not ends:
             return None
         self._asked.update(dict.fromkeys(ends))

@@ -26,7 +26,7 @@ from onetape.model import (
 
 __all__ = [
     "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "History", "Limits", "LoginRefused",
-    "Milliseconds", "Notice", "Parsed", "Reaction", "Refused", "Snapshots", "Spec", "Timings", "Unknown", "Venue",
+    "Milliseconds", "Notice", "Parsed", "Reaction", "Refused", "Search", "Snapshots", "Spec", "Timings", "Unknown", "Venue",
     "Whole", "batches", "milliseconds", "next_step", "readable", "retry_after_ns", "whole",
 ]
 
@@ -159,6 +159,19 @@ class Budget(Struct, frozen=True):
     """Share that backfill may use: less where books are had from REST, for those must not wait."""
 
 
+class Search(StrEnum):
+    """What is on the page of trades that is asked for by a time alone."""
+
+    FROM = "from"
+    """The first ones from then on."""
+    ONLY = "only"
+    """The same; and nothing can be asked for by id."""
+    UNTIL = "until"
+    """The last ones before then."""
+    NEVER = "never"
+    """It cannot be: the page below an id is all there is."""
+
+
 class History(Struct, frozen=True):
     """What of the tape REST gives afterwards."""
 
@@ -166,6 +179,7 @@ class History(Struct, frozen=True):
     """What is older is gone; 0: all is there."""
     newest_only: bool = False
     """One page of the newest trades: nothing can be asked for by id or by time."""
+    search: Search = Search.FROM
 
 
 class Spec(Struct, frozen=True, kw_only=True):
@@ -265,7 +279,7 @@ class Venue(Protocol):
     def parse_book(self, request: Request, body: bytes, received: int) -> BookSnapshot: ...
 
     def trades_request(self, symbol: str, after: str | None, before: str | None, since: int | None) -> Request | None:
-        """The best page of the tape's channel towards the hole between two ids (exclusive), or from a time (ns) on.
+        """The best page of the tape's channel towards the hole between two ids (exclusive), or at a time (ns): Search.
 
         Where the venue is asked by ids the page begins with the known trade at the edge of the hole, by which it can
         be told whose trades they are. None where the venue has no way to ask.

@@ -35,11 +35,13 @@ from onetape.venues.base import (
     BookRules,
     Budget,
     Endpoints,
+    History,
     Limits,
     LoginRefused,
     Parsed,
     Reaction,
     Refused,
+    Search,
     Snapshots,
     Spec,
     Timings,
@@ -101,6 +103,7 @@ SPEC = Spec(
     # Each product has a heartbeat a second; but a connection with `status` alone has none, and may be silent for long.
     # REST has no book between the best prices and all 50,000 levels: seldom.
     timings=Timings(audit_ns=10 * MINUTE, heartbeat_ns=5 * SECOND),
+    history=History(search=Search.NEVER),
     budget=Budget(10, SECOND),
 )
 

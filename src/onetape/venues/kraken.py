@@ -44,10 +44,12 @@ from onetape.venues.base import (
     BookRules,
     Budget,
     Endpoints,
+    History,
     Limits,
     Parsed,
     Reaction,
     Refused,
+    Search,
     Snapshots,
     Spec,
     Timings,
@@ -89,6 +91,7 @@ SPEC = Spec(
     limits=Limits(args=50, connects=150, connects_per_ns=10 * MINUTE),
     # An idle socket is closed after 60 s. A heartbeat comes every second, but only while nothing else does.
     timings=Timings(ping_every_ns=20 * SECOND, silence_ns=10 * SECOND, heartbeat_ns=0),
+    history=History(search=Search.ONLY),
     budget=Budget(10, 10 * SECOND),  # about one request a second is safe: support.kraken.com/hc/articles/206548367
     refused_wait_ns=10 * MINUTE,  # the edge bans for so long
     ban_wait_ns=10 * MINUTE,

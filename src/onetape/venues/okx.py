@@ -51,6 +51,7 @@ from onetape.venues.base import (
     Parsed,
     Reaction,
     Refused,
+    Search,
     Snapshots,
     Spec,
     Timings,
@@ -116,7 +117,7 @@ SPEC = Spec(
         connects_per_ns=SECOND,
     ),
     timings=Timings(ping_every_ns=20 * SECOND),  # cut after 30 s without a frame
-    history=History(reach_ns=90 * DAY),
+    history=History(reach_ns=90 * DAY, search=Search.UNTIL),
     budget=Budget(20, 2 * SECOND),  # requests; counted per endpoint by OKX, and the scarcest of ours allows 20
     close_codes={
         1009: Reaction.DROP, 4001: Reaction.DROP, 4002: Reaction.DROP, 4003: Reaction.DROP, 4005: Reaction.RETRY,
@@ -512,10 +513,16 @@ class Okx:
         )
 
     def trades_request(self, symbol: str, after: str | None, before: str | None, since: int | None) -> Request | None:
-        """Always the newest page below ``before``: OKX walks down only, so ask again with the least id that came."""
+        """Always the newest page below ``before``, or before a time: OKX walks down only.
+
+        So ask again with the least id that came.
+        """
         path = f"/api/v5/market/trades?instId={quote(symbol)}&limit=500"
         if before is not None:  # in OKX's words `after` is older than, `before` newer than
             path = f"/api/v5/market/history-trades?instId={quote(symbol)}&type=1&after={whole(before) + 1}&limit=100"
+        elif after is None and since is not None:  # in ms, of which the whole one is behind it
+            ts = -(-since // MILLISECOND)
+            path = f"/api/v5/market/history-trades?instId={quote(symbol)}&type=2&after={ts}&limit=100"
         return Request(RestKind.TRADES, path, symbol, channel=Channel.TRADES)
 
     def parse_trades(self, request: Request, body: bytes, received: int) -> list[Trade]:
