@@ -248,13 +248,27 @@ def test_where_only_the_newest_can_be_had_a_page_that_reaches_back_has_it_all(fi
     asked = NeedTrades("bybit", "BTCUSDT", Channel.TRADES, "7100", "7200", NOW - DAY + 100 * STEP,
                        NOW - DAY + 200 * STEP, asked.reason)
     it.need(asked)
-    fetch = it.fetches.pop()
-    it.take(it.it.receive(fetch.id, 200, bybit(*range(first, 220), at=NOW - DAY), {}, NOW))
+    for _ in range(2):  # what one answer leaves out only another shows
+        fetch = it.fetches.pop()
+        it.take(it.it.receive(fetch.id, 200, bybit(*range(first, 220), at=NOW - DAY), {}, NOW))
     assert it.trades() == [int(f"7{id}") for id in range(max(first, 101), 200)]
     (closed,) = it.of(GapClosed)
     assert closed.healed is healed
     assert closed.cause.startswith("filled" if healed else "venue limit")
     assert it.it.waiting == 0
+
+
+def test_where_ids_prove_nothing_answers_are_put_together_until_they_agree():
+    it = Asker(venue="bybit")
+    it.need(NeedTrades("bybit", "BTCUSDT", Channel.TRADES, "7100", "7200", NOW - DAY + 100 * STEP,
+                       NOW - DAY + 200 * STEP, "x"))
+    whole = list(range(95, 220))
+    for left_out in ({110, 120}, {130}, set()):
+        fetch = it.fetches.pop()
+        body = bybit(*(id for id in whole if id not in left_out), at=NOW - DAY)
+        it.take(it.it.receive(fetch.id, 200, body, {}, NOW))
+    assert sorted(it.trades()) == [int(f"7{id}") for id in range(101, 200)]
+    assert [one.healed for one in it.of(GapClosed)] == [True]
 
 
 def test_a_newest_page_that_ends_before_the_gap_does_is_too_early():

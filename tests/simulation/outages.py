@@ -17,9 +17,10 @@ from onetape import venues
 from onetape.clock import DAY, SECOND
 from onetape.model import InstrumentId
 from onetape.sim.faults import FaultPlan
+from onetape.sim.simulator import Simulator
 from onetape.sim.venues import VENUES
 from onetape.storage.lake import Lake
-from tests.simulation.lab import START, Lab
+from tests.simulation.lab import Lab
 from tests.simulation.test_faults import PAIRS
 
 LENGTH = 240
@@ -73,19 +74,21 @@ def play(venue: str, seed: int, folder: Path, length: int = LENGTH) -> Report:
         lab.play(now)
     lab.stop()
     lab.pipeline.__exit__()
-    _compare(lab, folder, report)
+    compare(lab.sim, folder, lab.now, report)
     return report
 
 
-def _compare(lab: Lab, folder: Path, report: Report) -> None:
+def compare(sim: Simulator, folder: Path, now: int, report: Report) -> None:
+    """Fills the report: what the store has of the report's venue, against what happened in ``sim`` until ``now``."""
     with Lake(folder) as lake:
-        trades, gaps = lake.trades(), lake.gaps()
+        trades = [it for it in lake.trades() if it.venue == report.venue]
+        gaps = [it for it in lake.gaps() if it.venue == report.venue]
     stored: dict[InstrumentId, Counter[int]] = {}
-    number, match = lab.sim.venues[report.venue].number, lab.sim.venues[report.venue].match
+    number, match = sim.venues[report.venue].number, sim.venues[report.venue].match
     for it in trades:
         id = InstrumentId(it.venue, it.symbol)
         stored.setdefault(id, Counter())[number(it.id)] += 1
-        listing, true = lab.sim.truths[id].listing, match(it.symbol, number(it.id))
+        listing, true = sim.truths[id].listing, match(it.symbol, number(it.id))
         report.wrong += true is None or (it.price, it.size) != (true.price * listing.tick, true.size * listing.lot)
     for id, numbers in stored.items():
         report.trades += len(numbers)
@@ -100,10 +103,11 @@ def _compare(lab: Lab, folder: Path, report: Report) -> None:
         report.lost += len(missing - told)
         if missing - told:
             lost = sorted(missing - told)
-            times = sorted({round((match(id.symbol, it).time - START) / SECOND, 1) for it in lost})
-            report.findings.append(f"{id}: {len(lost)} lost, {lost[0]} to {lost[-1]}, at {times[0]} to {times[-1]} s")
-        last = lab.sim.truths[id].last_matches(1)[0]
-        behind = match(id.symbol, max(numbers)).time < lab.now - 5 * SECOND < last.time
+            times = sorted({round((now - match(id.symbol, it).time) / SECOND, 1) for it in lost})
+            ago = f"{times[-1]} to {times[0]} s before the end"
+            report.findings.append(f"{id}: {len(lost)} lost, {lost[0]} to {lost[-1]}, {ago}")
+        last = sim.truths[id].last_matches(1)[0]
+        behind = match(id.symbol, max(numbers)).time < now - 5 * SECOND < last.time
         if behind:
             report.findings.append(f"{id}: nothing came at the end")
     for gap in gaps:

@@ -38,6 +38,7 @@ MAX_AGE_NS = 7 * DAY
 MAX_HOLES = 10_000  # of one venue at a time; further ones stay open, and are asked for at the next start
 AT_ONCE = 4  # requests under way, each for another hole
 MAX_VAIN = 6  # answers in a row that bring nothing
+MAX_LOOKS = 4  # answers where ids prove nothing
 AGAIN_NS = 5 * SECOND  # between two looks at what one answer left out: longer than any cache of REST
 SAME_NS = MILLISECOND  # REST and WebSocket say the same time, but for the digits that one of them cuts
 ORDER_NS = 5 * SECOND  # ids may run ahead of times by so much
@@ -51,8 +52,8 @@ Outcome = Event | Command
 class _Hole:
     """What one NeedTrades asks for."""
 
-    __slots__ = ("absent", "absent_at", "asked", "dropped", "due", "failures", "got", "high", "low", "need", "request",
-                 "retries", "told", "vain", "why")
+    __slots__ = ("absent", "absent_at", "asked", "dropped", "due", "failures", "got", "high", "looks", "low", "need",
+                 "request", "retries", "seen", "told", "vain", "whole", "why")
 
     def __init__(self, need: NeedTrades, due: int, *, counted: bool) -> None:
         self.need, self.due = need, due
@@ -61,6 +62,8 @@ class _Hole:
         if counted:
             self.got.add(self.low, self.low, need.from_time, need.from_time)
             self.got.add(self.high, self.high, need.to_time, need.to_time)
+        self.looks, self.whole = 0, False  # where ids prove nothing: answers, and whether one had all of it
+        self.seen: set[str] = set()
         self.absent = Coverage()  # left out between two trades of one answer
         self.absent_at = 0
         self.asked = False
@@ -315,7 +318,10 @@ class Backfill:
         return news
 
     def _take_newest(self, hole: _Hole, rows: Sequence[Trade], now: int, out: list[Outcome]) -> None:
-        """The answer has the newest trades, whatever was asked for; that behind the gap proves whose they are."""
+        """The answer has the newest trades, whatever was asked for; that behind the gap proves whose they are.
+
+        Nothing shows what an answer leaves out but another answer: it is asked for until two bring the same.
+        """
         need, ids = hole.need, [it.id for it in rows]
         start = ids.index(need.after) + 1 if need.after in ids else 0
         behind = ids.index(need.before) if need.before in ids else None
@@ -325,12 +331,18 @@ class Backfill:
         whole = behind is not None and (start > 0 or rows[0].exchange_time < need.from_time)
         found = rows[start:behind] if behind is not None else []
         found = [it for it in found if need.from_time <= it.exchange_time <= need.to_time]
-        if need.proof and not whole:
+        if need.proof and not whole and not hole.looks:
             out.append(_opened(need, now))  # before what fills a part of it
-        out += found
-        self.counters["trades"] += len(found)
+        news = [it for it in {it.id: it for it in found}.values() if it.id not in hole.seen]
+        hole.seen.update(it.id for it in news)
+        out += news
+        self.counters["trades"] += len(news)
+        hole.looks, hole.whole = hole.looks + 1, hole.whole or whole
+        if hole.looks == 1 or (news and hole.looks < MAX_LOOKS):
+            hole.due = now
+            return
         del self._holes[hole.key]
-        if whole:
+        if hole.whole:
             out.append(_closed(need, "filled", now, healed=True))
         else:
             reason = f"venue limit: it gives its newest {len(rows)} trades, and no more"
