@@ -13,9 +13,12 @@ class Past:
     def __init__(self, ids, at, step):
         self.ids, self.at, self.step = sorted(ids), at, step
 
+    def time(self, id):
+        return self.at + id * self.step
+
     def trade(self, id, received):
         return Trade(
-            venue="binance", symbol="BTCUSDT", exchange_time=self.at + id * self.step, received_time=received,
+            venue="binance", symbol="BTCUSDT", exchange_time=self.time(id), received_time=received,
             available_at=received, channel=Channel.TRADES, id=str(id), after=id - 1, price=Decimal(f"{id}.50"),
             size=Decimal(1), side=Side.BUY, source=Source.BACKFILL,
         )
@@ -25,6 +28,6 @@ class Past:
         first, most = int(asked["fromId"][0]), int(asked["limit"][0])
         return json.dumps([
             {"id": id, "price": f"{id}.50", "qty": "1", "quoteQty": "1",
-             "time": (self.at + id * self.step) // MILLISECOND, "isBuyerMaker": False, "isBestMatch": True}
+             "time": self.time(id) // MILLISECOND, "isBuyerMaker": False, "isBestMatch": True}
             for id in self.ids if id >= first
         ][:most]).encode()

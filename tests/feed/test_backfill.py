@@ -220,6 +220,30 @@ def test_what_cannot_be_had_is_said_at_once(venue, channel, age, words):
     assert (it.fetches, it.it.next_wake()) == ([], None)
 
 
+def test_pages_of_one_symbol_keep_the_venues_pace_and_others_do_not_wait_for_them():
+    it = Asker(venue="kraken").need(*(
+        need(number, number + 5, venue="kraken", symbol=symbol) for symbol in ("A/USD", "B/USD") for number in (1, 50)
+    ))
+    assert [fetch.request.symbol for fetch in it.fetches] == ["A/USD", "B/USD"]
+    assert it.it.next_wake() == NOW + 3 * SECOND
+    it.wait(3 * SECOND)
+    assert len(it.fetches) == 4
+
+
+def test_of_a_hole_that_reaches_beyond_what_the_venue_keeps_the_rest_is_too_old():
+    it = Asker(venue="binance-usdm", at=NOW - 48 * HOUR - 20 * SECOND, ids=range(250, 5_000))
+    it.need(need(100, 400, venue="binance-usdm", channel=Channel.AGG_TRADES, at=NOW - 48 * HOUR - 20 * SECOND))
+    fetch = it.fetches.pop()
+    listed = [
+        {"a": id, "p": "5", "q": "1", "nq": "1", "f": id, "l": id, "T": it.past.time(id) // MILLISECOND, "m": False}
+        for id in range(250, 500)
+    ]
+    it.take(it.it.receive(fetch.id, 200, json.dumps(listed).encode(), {}, NOW))
+    assert it.trades() == list(range(250, 400))
+    assert [(one.healed, one.cause) for one in it.of(GapClosed)] == [(False, "too old: the venue keeps 48 hours")]
+    assert it.it.waiting == 0
+
+
 def test_who_wants_no_backfill_gets_none():
     it = Asker(max_age_ns=0).need(need())
     assert (it.fetches, it.said) == ([], [])

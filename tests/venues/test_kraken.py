@@ -497,7 +497,7 @@ def test_requests() -> None:
     assert query(kraken.trades_request("BTC/USD", "7", "9", None)) == ("/0/public/Trades", {**pair, "count": "1000"})
     trades = kraken.trades_request("BTC/USD", None, None, NOW)
     assert trades is not None
-    assert (trades.channel, trades.symbol, trades.weight) == (Channel.TRADES, "BTC/USD", 3)
+    assert (trades.channel, trades.symbol, trades.weight) == (Channel.TRADES, "BTC/USD", 1)
 
 
 def test_time() -> None:

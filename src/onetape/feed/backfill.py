@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 
-from onetape.clock import DAY, HOUR, MILLISECOND, SECOND, interval_ns
+from onetape.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND, interval_ns
 from onetape.errors import ClockSkew, RestError, TryAgain
 from onetape.model import (
     Command,
@@ -101,6 +101,7 @@ class Backfill:
         self._venue, self._max_age_ns = venue, max_age_ns
         self._holes: dict[tuple[str, str, str, str], _Hole] = {}
         self._minutes: list[_Minutes] = []
+        self._free_at: dict[str, int] = {}  # by symbol: when the next page may be asked for
         self._asked: dict[int, _Hole | _Minutes] = {}
         self._fetched = 0
 
@@ -186,7 +187,7 @@ class Backfill:
     def next_wake(self) -> int | None:
         if len(self._asked) >= AT_ONCE:
             return None
-        idle = [it.due for it in self._holes.values() if not it.asked]
+        idle = [self._due(it) for it in self._holes.values() if not it.asked]
         return min([*idle, *(it.due for it in self._minutes if not it.asked)], default=None)
 
     def wake(self, now: int) -> list[Outcome]:
@@ -214,7 +215,7 @@ class Backfill:
             del self._holes[it.key]
             self._say_given_up(it, it.dropped, now, out)
         while len(self._asked) < AT_ONCE:
-            due = [it for it in self._holes.values() if not it.asked and it.due <= now]
+            due = [it for it in self._holes.values() if not it.asked and self._due(it) <= now]
             minutes = next((it for it in self._minutes if not it.asked and it.due <= now), None)
             if due:
                 self._ask(min(due, key=lambda it: (it.need.asked, it.need.from_time)), now, out)
@@ -222,6 +223,10 @@ class Backfill:
                 self._ask_minutes(minutes, out)
             else:
                 return
+
+    def _due(self, it: _Hole) -> int:
+        """Not before the venue gives the next page of this symbol."""
+        return max(it.due, self._free_at.get(it.need.symbol, 0))
 
     def _ask(self, hole: _Hole, now: int, out: list[Outcome]) -> None:
         need = hole.need
@@ -240,6 +245,8 @@ class Backfill:
                 to_time=need.to_time, attempts=1, cause=hole.why,
             ))
         self._fetched += 1
+        if every := self._venue.spec.history.page_every_ns:
+            self._free_at[need.symbol] = now + every
         hole.asked, hole.request = True, request
         self._asked[self._fetched] = hole
         out.append(Fetch(self._fetched, request, Purpose.BACKFILL))
@@ -265,8 +272,12 @@ class Backfill:
         self._share(hole, page, rows, out)
         left_out = self._left_out(hole, page, now, out)
         missing = hole.got.missing(hole.low, hole.high)
+        reach = self._venue.spec.history.reach_ns
         if not missing:
             del self._holes[hole.key]
+        elif reach and all(it.to_time <= now - reach + MINUTE for it in missing):  # the rest of one that was longer
+            del self._holes[hole.key]
+            self._say_given_up(hole, f"too old: the venue keeps {_span(reach)}", now, out)
         elif found or left_out:
             doubtful = all(hole.absent.covers(it.first, it.last) for it in missing)
             hole.vain, hole.due = 0, hole.absent_at + AGAIN_NS if doubtful else now

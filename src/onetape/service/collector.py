@@ -1,12 +1,13 @@
 """The composition root: sockets, REST, door, pipeline, journal and recording as one process."""
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from pathlib import Path
 from random import Random
 
 import aiohttp
 import structlog
+from msgspec import structs
 
 from onetape import venues
 from onetape.clock import MINUTE, SECOND
@@ -23,6 +24,7 @@ from onetape.feed.socket import Way
 from onetape.feed.steady import SteadyClock
 from onetape.model import (
     TAPES,
+    Candle,
     Channel,
     Event,
     FeedError,
@@ -33,12 +35,15 @@ from onetape.model import (
     InstrumentId,
     Need,
     Request,
+    Trade,
 )
 from onetape.book.sync import BookSync
 from onetape.pipeline import Policy
 from onetape.service.choice import Choice, lines, tradable, unknown_pairs
+from onetape.service.demand import Demand
 from onetape.service.keeper import Keeper
 from onetape.service.meter import Meter
+from onetape.tape.ledger import TradeLedger
 from onetape.venues.base import UNREADABLE
 
 MAX_PAGES = 100  # of a list of instruments
@@ -70,6 +75,8 @@ class Collector:
         """Of the venues that have no lines yet: why."""
         self.keeper: Keeper | None = None
         self.recorder: RecordingWriter | None = None
+        self.demand: Demand | None = None
+        """What is asked of the store's past."""
         self.network: Network
         self.started_at = self.clock()
         self._policy, self._store, self._recording, self._seed = policy, store, recording, seed
@@ -93,10 +100,11 @@ class Collector:
                     tape_of=self.tape, synchronous=self._storage.synchronous, hold=self._storage.held_rows,
                     drain_s=self._drain_s,
                 ))
+                self.demand = Demand(self._store, self)
             if self._recording is not None:
                 header = Header(VERSION, seed=self._seed)
                 self.recorder = stack.enter_context(RecordingWriter(self._recording, header, PART_BYTES))
-            accesses = {it.venue: await self._access(it, stack) for it in self.choices}
+            accesses = self._accesses = {it.venue: await self._access(it, stack) for it in self.choices}
             self.network = Network(
                 self.door, accesses, self._take, record=self.recorder.add if self.recorder else lambda _: None,
                 waker=self if self.keeper else None, clock=self.clock,
@@ -130,6 +138,58 @@ class Collector:
         tape = venues.capabilities(id.venue).tape
         return tape if tape in channels else next(iter(channels), None)
 
+    # --- what is asked for (service/demand.py) ----------------------------------------------------------------------
+
+    def choice(self, venue: str) -> Choice | None:
+        """None: nothing of this venue is collected."""
+        return next((it for it in self.choices if it.venue == venue), None)
+
+    def rest(self, venue: str) -> Rest:
+        return self._accesses[venue].rest
+
+    def listed(self, venue: str) -> Sequence[Instrument] | None:
+        """None: the venue has not told them yet."""
+        directory = self.door.directories.get(venue)
+        return None if directory is None else list(directory.instruments.values())
+
+    def now(self) -> int:
+        return self.network.now()
+
+    def ledger(self, id: InstrumentId, channel: Channel) -> TradeLedger | None:
+        """None: no trade of it has come yet."""
+        assert self.keeper is not None  # else nobody can ask
+        return self.keeper.pipeline.ledger(id, channel)
+
+    def want(self, first: Trade, last: Trade) -> None:
+        """All between two trades of one tape, themselves included, however old."""
+        assert self.keeper is not None
+        first, last = self._as_of_now((first, last))
+        self._ask_for(self.keeper.want(first, last))
+
+    def unwant(self, id: InstrumentId, channel: Channel, after: int, before: int) -> None:
+        ledger = self.ledger(id, channel)
+        self._ask_for(() if ledger is None else ledger.unwant(after, before))
+
+    def bring(self, trades: Sequence[Trade]) -> None:
+        """Trades of the past, of a tape whose ids prove nothing."""
+        assert self.keeper is not None
+        for it in self._as_of_now(trades):
+            self._ask_for(self.keeper.handle(it))
+
+    def keep(self, candles: Sequence[Candle]) -> None:
+        """The venue's own, as a batch."""
+        assert self.keeper is not None
+        self.keeper.pipeline.restate(candles, self.network.now())
+
+    def handed(self) -> Callable[[], bool]:
+        """Whether all that has been handed over so far is on the disk."""
+        assert self.keeper is not None
+        return self.keeper.handed(self.network.now())
+
+    def _as_of_now(self, trades: Iterable[Trade]) -> list[Trade]:
+        now = self.network.now()
+        return [structs.replace(it, received_time=now, available_at=now) for it in trades]
+
     # --- running ----------------------------------------------------------------------------------------------------
 
     async def _access(self, choice: Choice, stack: AsyncExitStack) -> Access:
@@ -146,6 +206,7 @@ class Collector:
             running = [tasks.create_task(self.network.run())]
             running += [tasks.create_task(it.rest.run()) for it in accesses.values()]
             running += [tasks.create_task(self._serve(it, accesses[it.venue].rest)) for it in self.choices]
+            running += [tasks.create_task(self.demand.run())] if self.demand is not None else []
             await stop.wait()
             try:
                 stopping()
@@ -189,6 +250,8 @@ class Collector:
         if isinstance(event, GapOpened | GapFilling | GapClosed):
             self.meter.add(event)
             self._log(event)
+        if self.demand is not None and self.demand.listens:
+            self.demand.hear(event)
         self._publish(event)
 
     async def _serve(self, choice: Choice, rest: Rest) -> None:

@@ -10,7 +10,7 @@ from msgspec import structs
 
 from onetape.book.sync import BookSync
 from onetape.clock import HOUR
-from onetape.model import Channel, Event, GapOpened, InstrumentId, Need
+from onetape.model import Channel, Event, GapOpened, InstrumentId, Need, Trade
 from onetape.pipeline import Pipeline, Policy
 from onetape.service.mender import Mender
 from onetape.storage.damage import Damage, damages
@@ -92,6 +92,20 @@ class Keeper:
         needs = self.pipeline.begin(id, channel, now)
         self._whole = True
         return needs
+
+    def want(self, first: Trade, last: Trade) -> Sequence[Need]:
+        """All between two trades of one tape, themselves included. Raises RetryBatch: the disk takes no more."""
+        self._whole = False
+        needs = self.pipeline.want(first, last)
+        self._whole = True
+        return needs
+
+    def handed(self, now: int) -> Callable[[], bool]:
+        """Ends the batch; what is given says whether all that came so far is on the disk."""
+        self.pipeline.restate((), now)
+        written, backlog = self.journal.counters, self.disk.backlog
+        until = written.total() + backlog.rows + backlog.dropped.total()
+        return lambda: not backlog.rows or written.total() + backlog.dropped.total() >= until
 
     def next_wake(self) -> int | None:
         return self.pipeline.next_wake()

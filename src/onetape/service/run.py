@@ -55,9 +55,12 @@ async def collect(
     settings: Settings, *, simulated: Simulated | None, store: Path | None, record: Path | None,
     duration: float | None, view: View, stop: asyncio.Event, publish: Callable[[Event], None] = lambda _: None,
     log: Callable[[Event], None] = lambda _: None, credentials: Mapping[str, Credentials] | None = None,
+    idle: bool = False,
 ) -> Outcome:
-    """Runs until ``stop``. Raises UsageError, RetryBatch."""
+    """Runs until ``stop``; ``idle``: collects nothing but what is asked for. Raises UsageError, RetryBatch."""
     chosen = choices(settings)
+    if idle:
+        chosen = [structs.replace(it, pairs=(), own_pairs=False, named_pairs=True) for it in chosen]
     source = "live" if simulated is None else "sim"
     referee: Referee | None = None
 

@@ -13,6 +13,7 @@ from onetape.feed.standby import group_of
 from onetape.model import BookAudited, Channel, InstrumentId, Lifecycle, TrustState
 from onetape.model.numbers import plain
 from onetape.service.collector import Collector
+from onetape.service.demand import Report
 from onetape.service.meter import Flow
 
 FILE = "status.json"
@@ -119,6 +120,8 @@ class Status(Struct, frozen=True):
     """Rows by table that memory could not hold meanwhile."""
     damaged: tuple[str, ...] = ()
     """Files of the journal that were set aside, and why."""
+    asked: tuple[Report, ...] = ()
+    """What is asked of the store's past, the last that ended included."""
 
 
 SEVERITY = (
@@ -139,6 +142,7 @@ def status_of(collector: Collector, source: str, store: Path | None, *, stopped:
         waiting=keeper.disk.backlog.rows if keeper is not None else 0,
         dropped=dict(+keeper.disk.backlog.dropped) if keeper is not None else {},
         damaged=tuple(clean(str(it)) for it in keeper.damages) if keeper is not None else (),
+        asked=(*demand.finished, *demand.reports.values()) if (demand := collector.demand) is not None else (),
     )
 
 

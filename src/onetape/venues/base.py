@@ -177,6 +177,8 @@ class History(Struct, frozen=True):
 
     reach_ns: int = 0
     """What is older is gone; 0: all is there."""
+    page_every_ns: int = 0
+    """Between two pages of one symbol, at least."""
     newest_only: bool = False
     """One page of the newest trades: nothing can be asked for by id or by time."""
     search: Search = Search.FROM

@@ -91,7 +91,8 @@ SPEC = Spec(
     limits=Limits(args=50, connects=150, connects_per_ns=10 * MINUTE),
     # An idle socket is closed after 60 s. A heartbeat comes every second, but only while nothing else does.
     timings=Timings(ping_every_ns=20 * SECOND, silence_ns=10 * SECOND, heartbeat_ns=0),
-    history=History(search=Search.ONLY),
+    # Counted by pair too; long paging is refused at 1.5 s spacing and runs at 3 s.
+    history=History(page_every_ns=3 * SECOND, search=Search.ONLY),
     budget=Budget(10, 10 * SECOND),  # about one request a second is safe: support.kraken.com/hc/articles/206548367
     refused_wait_ns=10 * MINUTE,  # the edge bans for so long
     ban_wait_ns=10 * MINUTE,
@@ -511,9 +512,8 @@ class Kraken:
     def trades_request(self, symbol: str, after: str | None, before: str | None, since: int | None) -> Request | None:
         # By time only. ``since`` is exclusive, and the fractions of a second in the answers are cut: step back a bit.
         start = "" if since is None else f"&since={max(since - MILLISECOND, 0)}"  # ns here, seconds elsewhere
-        # Counted by pair too; long paging is refused at 1.5 s spacing and runs at 3 s.
         return Request(
-            RestKind.TRADES, _path("Trades", symbol, f"{start}&count=1000"), symbol, weight=3, channel=Channel.TRADES
+            RestKind.TRADES, _path("Trades", symbol, f"{start}&count=1000"), symbol, channel=Channel.TRADES
         )
 
     def parse_trades(self, request: Request, body: bytes, received: int) -> list[Trade]:
