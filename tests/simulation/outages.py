@@ -5,21 +5,22 @@
 import argparse
 import sys
 from collections import Counter
+from itertools import pairwise
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from random import Random
 from statistics import median
 from tempfile import TemporaryDirectory
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from onetape import venues
 from onetape.clock import DAY, SECOND
-from onetape.model import InstrumentId
+from onetape.model import Candle, InstrumentId
 from onetape.sim.faults import FaultPlan
 from onetape.sim.simulator import Simulator
 from onetape.sim.venues import VENUES
-from onetape.storage.lake import Lake
+from onetape.storage.lake import Lake, StoredGap
 from tests.simulation.lab import Lab
 from tests.simulation.test_faults import PAIRS
 
@@ -41,6 +42,9 @@ class Report(Struct):
     unhealable: int = 0
     waiting: int = 0
     """Still open at the end."""
+    candles: int = 0
+    """Minutes, compared with those of the truth."""
+    revised: int = 0
     restarts: int = 0
     heal_seconds: list[float] = []
     findings: list[str] = []
@@ -83,6 +87,8 @@ def compare(sim: Simulator, folder: Path, now: int, report: Report) -> None:
     with Lake(folder) as lake:
         trades = [it for it in lake.trades() if it.venue == report.venue]
         gaps = [it for it in lake.gaps() if it.venue == report.venue]
+        candles = [it for it in lake.candles(interval="1m", latest=False) if it.venue == report.venue]
+    _compare_candles(sim, now, candles, gaps, report)
     stored: dict[InstrumentId, Counter[int]] = {}
     number, match = sim.venues[report.venue].number, sim.venues[report.venue].match
     for it in trades:
@@ -121,6 +127,40 @@ def compare(sim: Simulator, folder: Path, now: int, report: Report) -> None:
             report.heal_seconds.append((gap.available_at - gap.opened_at) / SECOND)
 
 
+def _compare_candles(
+    sim: Simulator, now: int, candles: list[Candle], gaps: list[StoredGap], report: Report,
+) -> None:
+    """The latest revision equals the truth, or says that it is not complete, and a gap says why."""
+    history: dict[tuple[str, int], list[Candle]] = {}
+    for it in sorted(candles, key=lambda it: (it.symbol, it.end, it.available_at, it.revision)):
+        history.setdefault((it.symbol, it.end), []).append(it)
+    first = {symbol: min(end for name, end in history if name == symbol) for symbol, _ in history}
+    for (symbol, end), revisions in history.items():
+        report.revised += len(revisions) > 1
+        last = revisions[-1]
+        numbers = [it.revision for it in revisions]
+        same = any(structs.replace(before, revision=0, available_at=0, received_time=0)
+                   == structs.replace(after, revision=0, available_at=0, received_time=0)
+                   for before, after in pairwise(revisions))
+        if numbers != list(range(len(numbers))) or same:
+            report.findings.append(f"{symbol}: revisions {numbers} of the minute {(now - end) / SECOND} s before the end")
+        within = [it for it in gaps if it.symbol == symbol and it.state != "healed"
+                  and it.from_time < end and it.to_time >= last.start]
+        if not last.complete:
+            if end != first[symbol] and not within and end < now - 5 * SECOND:
+                report.findings.append(f"{symbol}: incomplete for no reason, {(now - end) / SECOND} s before the end")
+            continue
+        report.candles += 1
+        listing = sim.truths[InstrumentId(report.venue, symbol)].listing
+        (true,) = sim.truths[InstrumentId(report.venue, symbol)].candles(60 * SECOND, last.start, end)
+        expected = (
+            true.open * listing.tick, true.high * listing.tick, true.low * listing.tick, true.close * listing.tick,
+            true.volume * listing.lot,
+        )
+        if (last.open, last.high, last.low, last.close, last.volume) != expected:
+            report.findings.append(f"{symbol}: {last} is not {expected}")
+
+
 def is_good(it: Report) -> bool:
     """Nothing wrong, doubled or lost; nothing missing at all where ids prove it; nothing left to do."""
     counted = venues.spec(it.venue).counted_trades
@@ -134,7 +174,7 @@ def _one(task: tuple[str, int]) -> Report:
 
 def table(reports: list[Report]) -> str:
     head = f"{'venue':18}{'runs':>6}{'trades':>10}{'lost':>6}{'twice':>6}{'wrong':>6}{'gaps':>7}{'healed':>7}"
-    lines = [f"{head}{'unheal.':>8}{'open':>6}{'missing':>8}{'median s':>9}{'p99 s':>7}"]
+    lines = [f"{head}{'unheal.':>8}{'open':>6}{'missing':>8}{'median s':>9}{'p99 s':>7}{'candles':>9}{'revised':>8}"]
     for venue in sorted({it.venue for it in reports}):
         of = [it for it in reports if it.venue == venue]
         times = sorted(time for it in of for time in it.heal_seconds) or [0.0]
@@ -144,7 +184,7 @@ def table(reports: list[Report]) -> str:
         lines.append(
             f"{venue:18}{len(of):6}{total('trades'):10}{total('lost'):6}{total('doubled'):6}{total('wrong'):6}"
             f"{total('gaps'):7}{total('healed'):7}{total('unhealable'):8}{total('waiting'):6}{total('missing'):8}"
-            f"{median(times):9.2f}{times[min(len(times) * 99 // 100, len(times) - 1)]:7.1f}"
+            f"{median(times):9.2f}{times[min(len(times) * 99 // 100, len(times) - 1)]:7.1f}{total('candles'):9}{total('revised'):8}"
         )
     return "\n".join(lines)
 
