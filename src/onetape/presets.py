@@ -63,7 +63,8 @@ OFFERED: Mapping[str, Any] = MappingProxyType({
     "timings.refresh": 3_600.0, "timings.audit": 60.0,
     "venues.*.environment": "testnet", "venues.*.pairs": ["BTC-USDT"], "venues.*.channels": ["trades", "book"],
     "venues.*.depth": 50, "venues.*.intervals": ["1m"], "venues.*.websocket": "ws://127.0.0.1:9000",
-    "venues.*.rest": "http://127.0.0.1:9001", "venues.*.proxy": "http://127.0.0.1:3128",
+    "venues.*.rest": "http://127.0.0.1:9001", "venues.*.history": "http://127.0.0.1:9001",
+    "redundancy": 2, "venues.*.redundancy": 2, "venues.*.proxy": "http://127.0.0.1:3128",
     "venues.*.local_address": "127.0.0.1",
 })
 """Examples for settings that are not given by default; ``*``: at any venue."""
@@ -77,6 +78,11 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "store": "The folder where all is kept.",
     "stop_within": "Seconds from the request to stop until what is left is given up.",
     "proxy": "For all connections: http, https, socks4 or socks5, with user:password@ if need be.",
+    "redundancy": "Connections for the same subscriptions, 1 to 4: what one loses another has. By default 2 for Bybit,"
+                  " whose ids do not prove that nothing was lost, else 1.",
+    "backfill": "Trades that are missing are asked for by REST.",
+    "backfill.enabled": "false: gaps are told, and stay.",
+    "backfill.max_age": "Seconds; what is missing for longer is not asked for by itself.",
     "timings": "Seconds; 0 switches one off. What is not given is each venue's own.",
     "timings.connect": "Until a connection stands.",
     "timings.ping_every": "Between two pings.",
@@ -120,6 +126,8 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "venues.*.intervals": "Of its own candles.",
     "venues.*.websocket": "Instead of the venue's own: an address, several to be tried in turn, or such by route.",
     "venues.*.rest": "Likewise.",
+    "venues.*.history": "Likewise, for the trades of the past, where another host has them (coinbase).",
+    "venues.*.redundancy": "Connections for the same subscriptions.",
     "venues.*.proxy": "Instead of that of all.",
     "venues.*.local_address": "The address of this machine to connect from.",
     "venues.*.deflate": "Ask for compressed frames: less to receive, more to do.",

@@ -541,7 +541,7 @@ def test_trades_by_rest() -> None:
     assert request is not None
     assert kraken.parse_trades(request, BODIES["trades"], NOW) == [
         Trade(
-            **common("BTC/USD", 1791201433_971744500), channel=Channel.TRADES, id="70000000", after=69999999,
+            **common("BTC/USD", 1791201433_971744000), channel=Channel.TRADES, id="70000000", after=69999999,
             price=D("61250.4"), size=D("0.00027625"), side=Side.BUY, source=Source.BACKFILL,
         ),
         Trade(

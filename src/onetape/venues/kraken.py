@@ -9,7 +9,7 @@ from zlib import crc32
 
 from msgspec import Meta, Raw, Struct, json
 
-from onetape.clock import MILLISECOND, MINUTE, SECOND, decimal_seconds, interval_ns, rfc3339
+from onetape.clock import MICROSECOND, MILLISECOND, MINUTE, SECOND, decimal_seconds, interval_ns, rfc3339
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, GiveUp, TryAgain
 from onetape.model import (
@@ -518,9 +518,10 @@ class Kraken:
 
     def parse_trades(self, request: Request, body: bytes, received: int) -> list[Trade]:
         symbol, raw = _only(request, body)
+        # Here with a digit more than on the socket: the same trade has one time, and trades of one order stay in order.
         return [
             Trade(
-                venue=self.spec.name, symbol=symbol, exchange_time=_moment(decimal_seconds(_text(time))),
+                venue=self.spec.name, symbol=symbol, exchange_time=_moment(decimal_seconds(_text(time))) // MICROSECOND * MICROSECOND,
                 received_time=received, available_at=received, channel=Channel.TRADES, id=str(id_), after=id_ - 1,
                 price=number(price), size=number(size), side=Side.BUY if side == "b" else Side.SELL,
                 source=Source.BACKFILL,
