@@ -380,9 +380,9 @@ class Pipeline:
             return
         match it:
             case GapOpened():
-                tape.builder.gap_opened(it.from_time, it.to_time)
+                tape.builder.gap_opened(it.from_time, it.to_time, (it.after, it.before))
             case GapClosed(healed=True):
-                tape.builder.gap_closed(it.from_time, it.to_time)
+                tape.builder.gap_closed(it.from_time, it.to_time, (it.after, it.before))
             case GapFilling() | GapClosed():
                 pass
 
@@ -441,7 +441,8 @@ class Pipeline:
                 tape.broken = "OneTape did not run"
                 tape.volume = VolumeCheck()
                 tape.volume.restore(known.trades, known.candles)
-        return tape, [*ledger.needs(), *self._wake_tape(tape, now)]
+        settled = self._follow(tape, ledger.settle(now), now)
+        return tape, [*settled, *ledger.needs(), *self._wake_tape(tape, now)]
 
     def _builder(self, id: InstrumentId, known: History) -> CandleBuilder:
         policy = self.policy

@@ -49,6 +49,7 @@ def test_the_table_of_venues_is_whole():
 
 
 def test_every_command_in_the_readme_exists():
+    import onetape.cli.backfill  # noqa: PLC0415
     import onetape.cli.candles  # noqa: PLC0415
     import onetape.cli.check  # noqa: PLC0415
     import onetape.cli.config  # noqa: PLC0415

@@ -7,7 +7,8 @@ one be added to candles that are final: nothing but the sums has to be kept of t
     running --watermark >= end + lateness--> final, revision 0 --late trade, gap, coverage--> revision n + 1
                                                     └──retention over──> forgotten: a stale range tells to rebuild it
 """
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 
 from onetape.candles.fixed_point import RunningCandle
 from onetape.candles.series import BEGINNING, Series, StaleRange
@@ -20,6 +21,10 @@ RETENTION_NS = DAY
 MAX_KEPT = 3_600  # final candles of one interval: an hour of seconds, a day of all others; 0.5 kB each
 MAX_GAPS = 1_000  # open ones; beyond, all before the oldest counts as incomplete
 _NEVER = 1 << 63
+Key = tuple[str, str]
+"""Of a gap: the ids before and behind it. Two gaps may have the same times."""
+Span = tuple[int, int]
+NO_GAPS: Mapping[Key, Span] = MappingProxyType({})
 
 
 class CandleBuilder:
@@ -49,7 +54,7 @@ class CandleBuilder:
         every = (Series(it, self.final_until, carry_empty=carry_empty) for it in dict.fromkeys(intervals))
         self._series = sorted(every, key=lambda it: it.length)
         self._carry_empty = carry_empty
-        self._gaps: list[tuple[int, int]] = []
+        self._gaps: dict[Key, Span] = {}
         self._doubted_until = BEGINNING  # there was a gap, which nobody remembers
         self._hot: RunningCandle  # the newest second, [start, end); there is none if they are equal
         self._hot_start = self._hot_end = BEGINNING
@@ -96,14 +101,14 @@ class CandleBuilder:
         self._hot_end = self._hot_start + SECOND
 
     def restore(
-        self, trades: Iterable[Trade], candles: Iterable[Candle] = (), gaps: Iterable[tuple[int, int]] = (),
+        self, trades: Iterable[Trade], candles: Iterable[Candle] = (), gaps: Mapping[Key, Span] = NO_GAPS,
     ) -> None:
         """Before all else: what the store has of the candles that were not final when the last process ended.
 
         That is from the start of the longest one on, in any order: final ``candles`` for the longer ones that they fit
         into, and the trades behind them; trades of final candles do no harm. ``gaps`` are known to who reads the store.
         """
-        self._gaps = list(gaps)[-self._max_gaps:]
+        self._gaps = dict(list(gaps.items())[-self._max_gaps:])
         for one in candles:
             if one.volume:
                 part = RunningCandle.of(one)
@@ -179,7 +184,7 @@ class CandleBuilder:
             self.forgotten += count
         if self._gaps:  # those that no candle held, or running, can touch
             oldest = min(it.forgotten_until - it.length for it in self._series)
-            self._gaps = [gap for gap in self._gaps if gap[1] >= oldest]
+            self._gaps = {key: span for key, span in self._gaps.items() if span[1] >= oldest}
         return out
 
     def _emit(self, it: Series, end: int, now: int) -> Candle:
@@ -227,19 +232,24 @@ class CandleBuilder:
         if before is not None:
             self._recheck(min(before, since), max(before, since))
 
-    def gap_opened(self, from_time: int, to_time: int) -> None:
-        """Trades are missing between two that are there, at these exchange times: both may have others beside them."""
-        self._gaps.append((from_time, to_time))
+    def gap_opened(self, from_time: int, to_time: int, key: Key | None = None) -> None:
+        """Trades are missing between two that are there, at these exchange times: both may have others beside them.
+
+        One of the same ``key`` is the same gap; without one each is another.
+        """
+        self._gaps[key or (f"{from_time} to {to_time}", str(len(self._gaps)))] = from_time, to_time
         if len(self._gaps) > self._max_gaps:
-            oldest = min(self._gaps)
-            self._gaps.remove(oldest)
-            self._doubted_until = max(self._doubted_until, oldest[1])
+            oldest = min(self._gaps, key=lambda it: self._gaps[it])
+            _, until = self._gaps.pop(oldest)
+            self._doubted_until = max(self._doubted_until, until)
         self._recheck(from_time, to_time)
 
-    def gap_closed(self, from_time: int, to_time: int) -> None:
+    def gap_closed(self, from_time: int, to_time: int, key: Key | None = None) -> None:
         """Nothing is missing there any more; a gap that cannot be healed is never closed."""
-        if (from_time, to_time) in self._gaps:
-            self._gaps.remove((from_time, to_time))
+        if key is None:
+            key = next((it for it, span in self._gaps.items() if span == (from_time, to_time)), None)
+        if key is not None:
+            self._gaps.pop(key, None)
         self._recheck(from_time, to_time)
 
     def _recheck(self, from_time: int, to_time: int) -> None:
@@ -249,7 +259,7 @@ class CandleBuilder:
     def _complete(self, start: int, end: int) -> bool:
         if self.covered_since is None or start < self.covered_since or start <= self._doubted_until:
             return False
-        return not touched(start, end, self._gaps)
+        return not touched(start, end, self._gaps.values())
 
     # --- reading ----------------------------------------------------------------------------------------------------
 

@@ -105,7 +105,7 @@ class Keeper:
         self.pipeline.restate((), now)
         written, backlog = self.journal.counters, self.disk.backlog
         until = written.total() + backlog.rows + backlog.dropped.total()
-        return lambda: not backlog.rows or written.total() + backlog.dropped.total() >= until
+        return lambda: not backlog.rows or written.total() + backlog.dropped.total() >= until  # in order
 
     def next_wake(self) -> int | None:
         return self.pipeline.next_wake()

@@ -89,16 +89,22 @@ class Stored:
                     it.cause if it.state == "unhealable" and not _may_come(it) else "",
                     *((int(it.after), int(it.before)) if coverage else ()),
                 )
-                for it in self.gaps.get((*id, channel), ()) if it.state != "healed" and not _covers(coverage, it)
+                for it in self.gaps.get((*id, channel), ()) if it.state != "healed"
             ),
         )
 
-    def _missing(self, id: InstrumentId, channel: Channel) -> list[tuple[int, int]]:
+    def _missing(self, id: InstrumentId, channel: Channel) -> dict[tuple[str, str], tuple[int, int]]:
         """Where ids are consecutive, the holes between them; else the gaps."""
-        coverage = self._covered(id, channel)
-        if coverage:
-            return _holes(coverage)
-        return [(it.from_time, it.to_time) for it in self.gaps.get((*id, channel), ()) if it.state != "healed"]
+        intervals = list(self._covered(id, channel))
+        if intervals:
+            return {
+                (str(left.last), str(right.first)): (left.to_time, right.from_time)
+                for left, right in pairwise(intervals)
+            }
+        return {
+            (it.after, it.before): (it.from_time, it.to_time) for it in self.gaps.get((*id, channel), ())
+            if it.state != "healed"
+        }
 
     def _covered(self, id: InstrumentId, channel: Channel) -> Coverage:
         return self.coverage.get((*id, channel), UNPROVEN)
@@ -276,10 +282,6 @@ def _longest(final_until: int, intervals: Sequence[str]) -> int:
 def _may_come(gap: StoredGap) -> bool:
     """The venue should have it, and did not give it: another process tries once more."""
     return gap.state == "unhealable" and gap.cause.startswith(VENUE_HOLE)
-
-
-def _covers(coverage: Coverage, gap: StoredGap) -> bool:
-    return bool(coverage) and coverage.covers(int(gap.after) + 1, int(gap.before) - 1)
 
 
 def _since(coverage: Coverage) -> int | None:

@@ -92,6 +92,10 @@ class Coverage:
                 holes.append(Interval(first, last, self._to[left], self._from[left + 1]))
         return holes
 
+    def holes(self) -> list[Interval]:
+        """All that is missing between the lowest id and the highest."""
+        return self.missing(self._first[0], self._last[-1]) if self._first else []
+
     def below(self, first: int) -> int | None:
         """The highest id that is there below ``first``; None if there is none."""
         at = bisect_left(self._first, first)

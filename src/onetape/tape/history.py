@@ -1,5 +1,5 @@
 """What is known of a tape from before this process: the answer of a store to a pipeline that goes on with it."""
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from msgspec import Struct
 
@@ -15,8 +15,8 @@ class History(Struct, frozen=True, kw_only=True):
     """Exchange time, ns, from which the tape is known; None: from the first trade that comes."""
     final_until: int | None = None
     """Candles that end by then, ns, are stored."""
-    gaps: Sequence[tuple[int, int]] = ()
-    """Exchange times, ns, of the trades on both sides of each gap that is not healed."""
+    gaps: Mapping[tuple[str, str], tuple[int, int]] = {}
+    """By the ids of the trades on both sides, their exchange times, ns: of each gap that is not healed."""
     last: Trade | None = None
     """The last one, by exchange time."""
     candles: Sequence[Candle] = ()

@@ -76,7 +76,9 @@ class _Suspect(Struct, frozen=True):
     before: int
 
 
+Key = tuple[str, str]
 _low, _high = attrgetter("low"), attrgetter("high")
+_first_id, _last_id = attrgetter("first"), attrgetter("last")
 
 
 class TradeLedger:
@@ -103,6 +105,7 @@ class TradeLedger:
         self._stored = stored
         self._hours: OrderedDict[int, dict[str, None]] = OrderedDict()  # ids by the hour of their trades
         self._told = self._coverage.last  # of the coverage that ``take_covered`` has told, the highest interval
+        self._extended_from: int | None = None  # exchange time of the first trade that it does not tell yet
         self._fresh: list[Covered] = []
 
     @property
@@ -132,6 +135,8 @@ class TradeLedger:
         last = int(it.id)
         if self._coverage.extend(it.after, last, it.exchange_time):
             self.received += 1
+            if self._extended_from is None:
+                self._extended_from = it.exchange_time
             return NEW
         return self._cover(it.after + 1, last, it.exchange_time, now, FILLED)
 
@@ -226,6 +231,38 @@ class TradeLedger:
                 out.append(self._closed(it, it.unhealable, now, healed=False))
         return out if left == [gap] else [*out, self._closed(gap, "the rest is asked for", now, healed=True)]
 
+    def settle(self, now: int) -> list[Output]:
+        """At a start: each gap on record is to be just a hole between ids that are there, with the times at its edges.
+
+        A process may have ended while gaps were being filled, or have stored less than it had.
+        """
+        if not self._coverage:
+            return []
+        rows, self._gaps, out = self._gaps, [], list[Output]()
+        holes = self._coverage.holes()
+        within: dict[int, list[OpenGap]] = {}  # by the place of a hole, the rows that speak of it
+        for row in rows:
+            low = bisect_right(holes, row.low, key=_last_id)
+            for place in range(low, bisect_left(holes, row.high, key=_first_id)):
+                within.setdefault(place, []).append(row)
+        exact: set[Key] = set()
+        for place, those in within.items():
+            gap = _gap_of(holes[place], now)
+            same = next((it for it in those if (it.low, it.high) == (gap.low, gap.high)), None)
+            if same is not None:
+                exact.add((same.after, same.before))
+                same.from_time, same.to_time = gap.from_time, gap.to_time
+                self._gaps.append(same)
+                continue
+            if all(it.unhealable for it in those):
+                gap.unhealable = those[0].unhealable
+            self._gaps.append(gap)
+            out.append(self._opened(gap, f"the rest of the gap after {those[0].after}", now))
+            out += [self._closed(gap, gap.unhealable, now, healed=False)] if gap.unhealable else []
+        self._gaps.sort(key=_low)
+        left = [it for it in rows if (it.after, it.before) not in exact]
+        return [*out, *(self._closed(it, "filled as far as no other gap says", now, healed=True) for it in left)]
+
     def open(self, it: GapOpened, now: int) -> list[Output]:
         """Somebody else says that something may be missing: no id would show it."""
         if self._find(it.after, it.before) is not None:
@@ -279,6 +316,9 @@ class TradeLedger:
             if first is None:
                 return [gap]
             return [OpenGap(gap.after, first.id, gap.from_time, first.exchange_time, now)]
+        lowest = self._coverage.first
+        if lowest is None or gap.low < lowest.first:  # what is below was forgotten: it is not had because of that
+            return [gap]
         holes = self._coverage.missing(gap.low, gap.high)
         if len(holes) == 1 and holes[0].first == gap.low + 1 and holes[0].last == gap.high - 1:
             return [gap]
@@ -326,8 +366,10 @@ class TradeLedger:
         """What the hot path has added to the highest interval, from its former end on: there they touch."""
         told, last = self._told, self._coverage.last
         if told is not None and last is not None and last.last > told.last:
-            self._fresh.append(Covered(*self.id, self.channel, told.last + 1, last.last, told.to_time, last.to_time))
-        self._told = last
+            # Exact at both ends: what was stored before it may be lost, and then the first trade is the edge of a hole.
+            since = told.to_time if self._extended_from is None else self._extended_from
+            self._fresh.append(Covered(*self.id, self.channel, told.last + 1, last.last, since, last.to_time))
+        self._told, self._extended_from = last, None
 
     def _suspect(self, after: int | None, before: int | None, now: int) -> None:
         if after is not None and before is not None and before - after > 1:

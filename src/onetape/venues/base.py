@@ -26,8 +26,8 @@ from onetape.model import (
 
 __all__ = [
     "UNREADABLE", "Acked", "Alive", "BookRules", "Budget", "Control", "Endpoints", "History", "Limits", "LoginRefused",
-    "Milliseconds", "Notice", "Parsed", "Reaction", "Refused", "Search", "Snapshots", "Spec", "Timings", "Unknown", "Venue",
-    "Whole", "batches", "milliseconds", "next_step", "readable", "retry_after_ns", "whole",
+    "Milliseconds", "Notice", "Parsed", "Reaction", "Refused", "Search", "Snapshots", "Spec", "Timings", "Unknown",
+    "Venue", "Whole", "batches", "milliseconds", "next_step", "readable", "retry_after_ns", "whole",
 ]
 
 UNREADABLE = (BadFrame, msgspec.MsgspecError, ValueError, LookupError, ArithmeticError, RecursionError)
