@@ -37,6 +37,7 @@ bench: $(VENV)/.test  ## speeds, by stage
 	$(BIN)/python bench/storage.py
 	$(BIN)/python bench/compaction.py
 	$(BIN)/python bench/live.py
+	$(BIN)/python bench/backfill.py
 
 lock:  ## pins what pyproject.toml allows (needs uv)
 	uv pip compile pyproject.toml --extra test --universal --python-version 3.11 --no-header --no-annotate --quiet \

@@ -177,7 +177,7 @@ class Pipeline:
             case _:
                 self._keep(event, now)
         if self._rows >= self.policy.batch_rows:
-            self._close_batch(now)
+            self.close_batch(now)
         return needs
 
     def next_wake(self) -> int | None:
@@ -193,7 +193,7 @@ class Pipeline:
                 if tape.next_wake() <= due:
                     needs += self._wake_tape(tape, due)
             if self._batch_due <= due:
-                self._close_batch(due)
+                self.close_batch(due)
             self._due = min(self._batch_due, *(tape.next_wake() for tape in self._tapes.values()), _NEVER)
         return needs
 
@@ -204,7 +204,7 @@ class Pipeline:
             needs += self._follow(tape, tape.ledger.finish(now), now)
         for view in self._views.values():
             self._keep_view(view, now)
-        self._close_batch(now)
+        self.close_batch(now)
         return needs
 
     def begin(self, id: InstrumentId, channel: Channel, now: int) -> Sequence[Need]:
@@ -232,7 +232,7 @@ class Pipeline:
         """Takes candles that were rebuilt from the store, or are the venue's own, as a batch of their own."""
         for it in candles:
             self._keep(it, now)
-        self._close_batch(now)
+        self.close_batch(now)
 
     def take_stale_ranges(self) -> list[tuple[InstrumentId, StaleRange]]:
         """Final candles that late trades have touched and that are no longer held: to be rebuilt from the store."""
@@ -491,8 +491,8 @@ class Pipeline:
             self._batch_due = now + self.policy.batch_ns
             self._due = min(self._due, self._batch_due)
 
-    def _close_batch(self, now: int) -> None:
-        """What the trades of this batch changed is stored with them: nothing can come between."""
+    def close_batch(self, now: int) -> None:
+        """Ends the batch. What the trades of this batch changed is stored with them: nothing can come between."""
         for tape in self._touched:
             since = tape.ledger.since
             if tape.builder is not None and since is not None and since < (tape.builder.covered_since or 0):

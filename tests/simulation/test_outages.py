@@ -1,4 +1,4 @@
-"""Outages, bad answers of REST and restarts, by seed: what is stored equals what happened, or lies in a gap on record."""
+"""Outages, bad answers of REST, restarts, by seed: what is stored is what happened, or lies in a gap on record."""
 import os
 
 import pytest

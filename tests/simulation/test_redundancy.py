@@ -1,13 +1,12 @@
-"""Two connections for the same subscriptions: either may be lost, again and again, and nobody who listens hears of it."""
+"""Two connections for the same subscriptions: either may be lost, again and again, and no listener hears of it."""
 import os
 from collections import Counter
 from random import Random
 
 import pytest
 
-from onetape import venues
 from onetape.clock import SECOND
-from onetape.model import Channel, FeedStatus, GapOpened, InstrumentId, Lifecycle, Reconnect, Trade, TrustState
+from onetape.model import Channel, FeedStatus, GapOpened, InstrumentId, Reconnect, Trade, TrustState
 from onetape.sim.base import Frame
 from tests.simulation.lab import START, Lab
 from tests.simulation.test_faults import PAIRS

@@ -9,6 +9,7 @@ before the hole has all of it.
      ^               │
      └──a while──────┴──nothing new, MAX_VAIN times, or beyond what the venue keeps──> given up, with the reason
 """
+from bisect import bisect_left, bisect_right
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -264,13 +265,13 @@ class Backfill:
             self._take_newest(hole, rows, now, out)
 
     def _take_counted(self, hole: _Hole, rows: Sequence[Trade], now: int, out: list[Outcome]) -> None:
-        page = {int(it.id): it for it in rows}
-        if reason := _doubt(hole, page, rows):
+        page = _Page(rows)
+        if reason := page.contradiction or _doubt(hole, page):
             self._in_vain(hole, reason, now, out)
             return
         found = self._fill(hole, page, out)
-        self._share(hole, page, rows, out)
-        left_out = self._left_out(hole, page, now, out)
+        self._share(hole, page, out)
+        progress = self._left_out(hole, page, now, out)
         missing = hole.got.missing(hole.low, hole.high)
         reach = self._venue.spec.history.reach_ns
         if not missing:
@@ -278,45 +279,45 @@ class Backfill:
         elif reach and all(it.to_time <= now - reach + MINUTE for it in missing):  # the rest of one that was longer
             del self._holes[hole.key]
             self._say_given_up(hole, f"too old: the venue keeps {_span(reach)}", now, out)
-        elif found or left_out:
+        elif found or progress:
             doubtful = all(hole.absent.covers(it.first, it.last) for it in missing)
             hole.vain, hole.due = 0, hole.absent_at + AGAIN_NS if doubtful else now
         else:
             self._in_vain(hole, "an answer without anything that is missing", now, out)
 
-    def _fill(self, hole: _Hole, page: Mapping[int, Trade], out: list[Outcome]) -> int:
+    def _fill(self, hole: _Hole, page: "_Page", out: list[Outcome]) -> int:
         """Trades of a page that the hole lacks."""
-        found = [page[id] for id in sorted(page) if hole.low < id < hole.high and not hole.got.covers(id, id)]
+        found = [page.trades[id] for id in page.between(hole.low + 1, hole.high - 1) if not hole.got.covers(id, id)]
         for it in found:
             hole.got.add(_after(it) + 1, int(it.id), it.exchange_time, it.exchange_time)
         out += found
         self.counters["trades"] += len(found)
         return len(found)
 
-    def _share(self, hole: _Hole, page: Mapping[int, Trade], rows: Sequence[Trade], out: list[Outcome]) -> None:
+    def _share(self, hole: _Hole, page: "_Page", out: list[Outcome]) -> None:
         """Of the same tape, small holes often lie near one another: a page that was asked for one has others too."""
         need = hole.need
         for it in list(self._holes.values()):
             same = it.need.symbol == need.symbol and it.need.channel is need.channel
-            if it is hole or it.asked or not same or not page or min(page) >= it.high or max(page) <= it.low:
+            if it is hole or it.asked or not same or not page.between(it.low + 1, it.high - 1) or _doubt(it, page):
                 continue
-            if self._fill(it, {} if _doubt(it, page, rows) else page, out):
+            if self._fill(it, page, out):
                 it.vain = 0
             if not it.got.missing(it.low, it.high):
                 del self._holes[it.key]
 
-    def _left_out(self, hole: _Hole, page: Mapping[int, Trade], now: int, out: list[Outcome]) -> bool:
+    def _left_out(self, hole: _Hole, page: "_Page", now: int, out: list[Outcome]) -> bool:
         """Ids between two trades of this answer; what was left out before, too, the venue does not have.
 
-        True if there is something to look at once more.
+        True if that was so, or if there is something to look at once more.
         """
         again = hole.absent_at + AGAIN_NS <= now
-        news = False
-        ids = sorted(page)
-        for below, above in pairwise(ids):
-            if _after(page[above]) <= below:
+        news = progress = False
+        for below, above in pairwise(page.between(hole.low, hole.high)):
+            if _after(page.trades[above]) <= below:
                 continue
-            for it in hole.got.missing(max(below, hole.low), min(above, hole.high)):
+            for it in hole.got.missing(below, above):
+                progress = True
                 if again and hole.absent.covers(it.first, it.last):
                     hole.got.add(it.first, it.last, it.from_time, it.to_time)
                     out.append(_skipped(hole.need, it, now))
@@ -326,7 +327,7 @@ class Backfill:
         if news:
             hole.absent_at = now
             hole.why = "the venue left out ids: it is asked once more whether it has them"
-        return news
+        return progress
 
     def _take_newest(self, hole: _Hole, rows: Sequence[Trade], now: int, out: list[Outcome]) -> None:
         """The answer has the newest trades, whatever was asked for; that behind the gap proves whose they are.
@@ -430,20 +431,43 @@ class Backfill:
         out.append(_closed(hole.need, reason, now, healed=False))
 
 
-def _doubt(hole: _Hole, page: Mapping[int, Trade], rows: Sequence[Trade]) -> str:
-    """Why nothing of an answer is to be believed; empty: it fits what is known."""
-    need = hole.need
-    for row in rows:
-        it = page[int(row.id)]
-        if (it.price, it.size, it.exchange_time, it.side) != (row.price, row.size, row.exchange_time, row.side):
-            return f"an answer with two trades of the id {it.id}"
+class _Page:
+    """Rows of an answer whose ids are consecutive numbers."""
+
+    __slots__ = ("contradiction", "ids", "trades")
+
+    def __init__(self, rows: Sequence[Trade]) -> None:
+        self.trades = {int(it.id): it for it in rows}
+        self.ids = sorted(self.trades)
+        self.contradiction = next(
+            (f"an answer with two trades of the id {it.id}" for it in rows if not _same(it, self.trades[int(it.id)])), "")
+
+    def between(self, first: int, last: int) -> list[int]:
+        """Ids of the page from one to another, both inclusive."""
+        return self.ids[bisect_left(self.ids, first) : bisect_right(self.ids, last)]
+
+
+def _same(one: Trade, other: Trade) -> bool:
+    return (one.price, one.size, one.exchange_time, one.side) == (
+        other.price, other.size, other.exchange_time, other.side)
+
+
+def _doubt(hole: _Hole, page: _Page) -> str:
+    """Why nothing of an answer is to be believed; empty: it fits what is known.
+
+    One edge that fits is enough: the time of another may be a guess (of a trade that was quarantined for its time).
+    """
+    need, wrong, right = hole.need, 0, False
     for edge in hole.got:
         for id, time in ((edge.first, edge.from_time), (edge.last, edge.to_time)):
-            if id in page and abs(page[id].exchange_time - time) > SAME_NS:
-                return f"an answer of something else: the trade {id} has another time there"
-    for id, it in page.items():
-        fits = need.from_time - ORDER_NS <= it.exchange_time <= need.to_time + ORDER_NS
-        if hole.low < id < hole.high and not fits:
+            if (it := page.trades.get(id)) is not None:
+                fits = abs(it.exchange_time - time) <= SAME_NS
+                wrong, right = wrong if fits else id, right or fits
+    if wrong and not right:
+        return f"an answer of something else: the trade {wrong} has another time there"
+    for id in page.between(hole.low + 1, hole.high - 1):
+        time = page.trades[id].exchange_time
+        if not need.from_time - ORDER_NS <= time <= need.to_time + ORDER_NS:
             return f"an answer of something else: the time of the trade {id} is not that of the gap"
     return ""
 

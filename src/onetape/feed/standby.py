@@ -7,6 +7,7 @@ its book: who listens is never told of the break, for there is none.
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping
 
+from onetape.clock import SECOND
 from onetape.feed.line import Line, Outcome
 from onetape.feed.session import Session
 from onetape.model import (
@@ -28,6 +29,7 @@ from onetape.model import (
 )
 
 MAX_IDS = 2_000  # of one instrument, by which is told whose trade came first
+EARLIER_NS = SECOND  # a state has our time, a gap the venue's
 Key = tuple[str, Channel]
 
 
@@ -81,7 +83,8 @@ class Standby:
             case FeedStatus():
                 return self._status(line, it, now)
             case GapOpened():
-                return [it] if self.leader(it.symbol, it.channel) == line else []
+                heard = self.leader(it.symbol, it.channel) == line and not self._covers(line, it)
+                return [it] if heard else []
             case Quote() | Ticker() | Candle():
                 return [it] if line == self._quickest() else []
             case Skipped():
@@ -124,6 +127,15 @@ class Standby:
             if name != but and new is not None and not doubted and new.covers(old, key[0]):
                 return name
         return None
+
+    def _covers(self, but: str, it: GapOpened) -> bool:
+        """Another line was live when the gap began, and is still: it brought what is missing there."""
+        key = it.symbol, it.channel
+        return any(
+            (state := self._states.get((name, key))) is not None and state.state is TrustState.LIVE
+            and state.since <= it.from_time - EARLIER_NS and self._stands(name)
+            for name in self.names if name != but
+        )
 
     def _switch(self, to: str, key: Key, it: FeedStatus, now: int) -> list[Event]:
         """``it`` is what has led to it: the end of the leader before, or the news that this one is live."""

@@ -84,9 +84,12 @@ def merged(found: Iterable[Completeness]) -> Completeness:
 
 def untold(tape: TapeId, coverage: Coverage, gaps: Iterable[StoredGap]) -> Iterator[StoredGap]:
     """Holes between the ids that no gap speaks of: the process ended within the grace, or has not told them yet."""
-    told = [(int(it.after), int(it.before)) for it in gaps if it.after.isdecimal() and it.before.isdecimal()]
+    told = Coverage()
+    for it in gaps:
+        if it.after.isdecimal() and it.before.isdecimal() and int(it.before) - int(it.after) > 1:
+            told.add(int(it.after) + 1, int(it.before) - 1, 0, 0)
     for left, right in pairwise(coverage):
-        if not any(after < right.first and left.last < before for after, before in told):
+        if not told.touches(left.last + 1, right.first - 1):
             yield StoredGap(
                 *tape, str(left.last), str(right.first), left.to_time, right.from_time, "open", IDS_MISSING,
                 IDS_MISSING, 0, 0, right.from_time, right.from_time,

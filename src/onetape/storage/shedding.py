@@ -13,6 +13,7 @@ from onetape.model import (
     Channel,
     FeedError,
     FeedStatus,
+    GapClosed,
     GapOpened,
     InstrumentId,
     Quote,
@@ -64,6 +65,7 @@ class Backlog:
         self._taken: list[Batch] = []
         self._taken_clean: list[int] = []
         self._covered: dict[Tape, Coverage] = {}  # ids of dropped trades
+        self._gone: dict[Tape, Coverage] = {}  # the same, of all that ever had to go
         self._runs: dict[Tape, _Run] = {}
         self._told_covered: dict[Tape, Coverage] = {}  # of these two, what the transaction that is under way tells
         self._told_runs: dict[Tape, _Run] = {}
@@ -133,7 +135,15 @@ class Backlog:
             if not self._taken and not told:
                 return None
             at = max((it.committed_at for it in self._taken), default=self._at)
-            return Batch([*told, *(it for batch in self._taken for it in batch.records)], at)
+            return Batch(
+                [*told, *(it for batch in self._taken for it in batch.records if not self._is_undone(it))], at)
+
+    def _is_undone(self, it: Record) -> bool:
+        """A gap that was healed by trades that had to go."""
+        if not isinstance(it, GapClosed) or not it.healed or not it.after.isdecimal():
+            return False
+        gone = self._gone.get((it.venue, it.symbol, it.channel))
+        return gone is not None and gone.touches(int(it.after) + 1, int(it.before) - 1)
 
     def committed(self) -> None:
         """What was taken is on the disk."""
@@ -187,8 +197,9 @@ class Backlog:
                 self.dropped[WRITERS[type(it)][0]] += 1
             match it:
                 case Covered():
-                    known = self._covered.setdefault((it.venue, it.symbol, it.channel), Coverage())
-                    known.add(it.first, it.last, it.from_time, it.to_time)
+                    for of in (self._covered, self._gone):
+                        known = of.setdefault((it.venue, it.symbol, it.channel), Coverage())
+                        known.add(it.first, it.last, it.from_time, it.to_time)
                 case Trade(after=None):
                     self._drop_unproven(it, serial)
                 case Candle(source="trades", final=True):

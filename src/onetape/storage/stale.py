@@ -77,6 +77,11 @@ class StaleCandles:
         if not self._ranges:
             self.clear()
 
+    def keep(self, left: Iterable[tuple[InstrumentId, StaleRange]]) -> None:
+        """Of what was begun, that which is still to be rebuilt."""
+        for id, it in left:
+            self._add(id, it)
+
     def undo(self) -> None:
         """What was begun came to nothing."""
         begun, self._under_way = self._under_way, []

@@ -80,6 +80,11 @@ class Coverage:
         at = bisect_left(self._last, last)
         return at < len(self._first) and self._first[at] <= first
 
+    def touches(self, first: int, last: int) -> bool:
+        """Some of ``first`` to ``last`` is there."""
+        at = bisect_left(self._last, first)
+        return at < len(self._first) and self._first[at] <= last
+
     def missing(self, after: int, before: int) -> list[Interval]:
         """What is not there strictly between two ids, each with the times of its neighbours."""
         holes = []

@@ -4,7 +4,7 @@ Sans-I/O. A minute is judged once, when both candles are there and a trade behin
 trades of it were lost on the way, and the gap is told; where the venue counts what it keeps off the tape (block
 trades), nothing can be said of the minute.
 """
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Any
 
@@ -40,6 +40,7 @@ class VolumeCheck:
     def add(self, it: Trade) -> None:
         """A new trade of the tape."""
         start = it.exchange_time - it.exchange_time % MINUTE
+        self._ours.pop(start + MINUTE, None)  # that candle gets another revision
         edges = self._edges.get(start)
         if edges is None:
             self._edges[start] = it, it
@@ -88,6 +89,7 @@ class VolumeCheck:
         ends = [
             end for end in self._ours
             if end not in self._theirs and end not in self._asked and end + LATE_NS <= now
+            and end > max(self._asked, default=0) - KEPT * MINUTE
         ]
         if not ends:
             return None
@@ -97,54 +99,63 @@ class VolumeCheck:
 
     @property
     def waiting(self) -> bool:
-        """There is a minute of which both candles are there."""
-        return not self._ours.keys().isdisjoint(self._theirs)
+        """There is a minute of the venue's that was not judged."""
+        return bool(self._theirs)
 
     def judge(self, gaps: Iterable[OpenGap], since: int | None, now: int) -> list[GapOpened]:
         """All minutes of which enough is known; one with a gap in it that may still be healed has time.
 
-        ``gaps`` on record, ``since`` when the tape is known, ns of exchange time.
+        ``gaps`` on record, ``since`` when the tape is known, ns of exchange time. A minute of which we have no trade at
+        all has no candle of ours.
         """
         newest = max(self._edges, default=0)
         out = []
-        for end in sorted(self._ours.keys() & self._theirs.keys()):
+        for end in sorted(self._theirs):
             start = end - MINUTE
-            within = [it for it in gaps if it.from_time < end and it.to_time >= start]
-            if newest < end or not all(it.unhealable for it in within):
+            ours = self._ours.get(end)
+            if newest < end or (ours is None and (start in self._edges or now < end + LATE_NS)):
                 continue
-            ours, theirs = self._ours.pop(end), self._theirs.pop(end)
+            within = [it for it in gaps if it.from_time < end and it.to_time >= start]
+            if not all(it.unhealable for it in within):
+                continue
+            self._ours.pop(end, None)
+            theirs = self._theirs.pop(end)
+            forgotten = ours is None and start < min(self._edges)  # our trades of it, not only the candle
             told = any(it.from_time < start and it.to_time >= end for it in within)
-            if start in self._blurred or since is None or since >= start or told:
+            if start in self._blurred or since is None or since >= start or told or forgotten:
                 self.unverifiable += 1
             else:
-                out += self._judge(ours, theirs, now)
+                out += self._judge(Decimal(0) if ours is None else ours.volume, theirs, now)
         return out
 
-    def restore(self, trades: Iterable[Trade], minutes: Iterable[Candle]) -> None:
-        """What an earlier process may not have come to judge."""
-        self._prove_until = -1  # the first minute was long ago
+    def restore(self, trades: Sequence[Trade], minutes: Iterable[Candle]) -> None:
+        """What an earlier process may not have come to judge; trades by their times, the tape's first one if need be."""
         for it in trades:
             self.add(it)
         for one in minutes:
             self.take(one)
+        end = trades[0].exchange_time - trades[0].exchange_time % MINUTE + MINUTE if trades else 0
+        self._prove_until = -1  # the first minute is over
+        if trades and trades[-1].exchange_time < end:
+            self._prove_until, self._proven = end, trades[-1]
 
-    def _judge(self, ours: Candle, theirs: Candle, now: int) -> list[GapOpened]:
-        lack = theirs.volume - ours.volume
-        if lack <= theirs.volume * TOLERANCE:
+    def _judge(self, volume: Decimal, theirs: Candle, now: int) -> list[GapOpened]:
+        """``volume``: ours."""
+        if theirs.volume - volume <= theirs.volume * TOLERANCE:
             self.verified += 1
             return []
-        before = [edges[1] for start, edges in self._edges.items() if start < ours.start]
+        before = [edges[1] for start, edges in self._edges.items() if start < theirs.start]
         if not before:
             self.unverifiable += 1
             return []
         self.short += 1
         last = max(before, key=lambda it: it.exchange_time)
         first = min(
-            (edges[0] for start, edges in self._edges.items() if start >= ours.end), key=lambda it: it.exchange_time)
+            (edges[0] for start, edges in self._edges.items() if start >= theirs.end), key=lambda it: it.exchange_time)
         return [GapOpened(
-            venue=ours.venue, symbol=ours.symbol, exchange_time=first.exchange_time, received_time=now,
+            venue=theirs.venue, symbol=theirs.symbol, exchange_time=first.exchange_time, received_time=now,
             available_at=now, channel=last.channel, after=last.id, before=first.id, from_time=last.exchange_time,
-            to_time=first.exchange_time, cause=f"volume: the venue's minute has {theirs.volume}, ours {ours.volume}",
+            to_time=first.exchange_time, cause=f"volume: the venue's minute has {theirs.volume}, ours {volume}",
         )]
 
 
