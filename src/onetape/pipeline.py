@@ -5,6 +5,7 @@ builder for each tape. What comes of an event goes to ``store`` and ``publish`` 
 needed from outside is returned. Batches are closed here too, so that gap, coverage and candle rows always stand in the
 same transaction as the trades that they speak of.
 """
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct, structs
@@ -252,6 +253,18 @@ class Pipeline:
         """All that is missing now, of the tapes that were heard of since the start."""
         for (venue, symbol, _), tape in self._tapes.items():
             yield from ((InstrumentId(venue, symbol), it) for it in tape.ledger.gaps)
+
+    def proofs(self, venue: str) -> Counter[str]:
+        """Of the venue's tapes: minutes by what their volume says, and ids that no ledger holds any more."""
+        out = Counter[str]()
+        for (name, _, _), tape in self._tapes.items():
+            if name == venue:
+                out["ids forgotten"] += tape.ledger.forgotten
+                if tape.volume is not None:
+                    out["minutes verified"] += tape.volume.verified
+                    out["minutes short"] += tape.volume.short
+                    out["minutes unverifiable"] += tape.volume.unverifiable
+        return +out
 
     def _has_room(self, venue: str, now: int) -> bool:
         """A venue that sends nothing but rubbish does not fill the disk."""

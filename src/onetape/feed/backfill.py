@@ -439,8 +439,8 @@ class _Page:
     def __init__(self, rows: Sequence[Trade]) -> None:
         self.trades = {int(it.id): it for it in rows}
         self.ids = sorted(self.trades)
-        self.contradiction = next(
-            (f"an answer with two trades of the id {it.id}" for it in rows if not _same(it, self.trades[int(it.id)])), "")
+        twice = (it.id for it in rows if not _same(it, self.trades[int(it.id)]))
+        self.contradiction = next((f"an answer with two trades of the id {it}" for it in twice), "")
 
     def between(self, first: int, last: int) -> list[int]:
         """Ids of the page from one to another, both inclusive."""

@@ -48,10 +48,10 @@ class Rest:
 
     def __init__(
         self, http: aiohttp.ClientSession, venue: Venue, addresses: Sequence[str], governor: Governor, *,
-        clock: Callable[[], int], history: Sequence[str] = (),
+        clock: Callable[[], int], history: Sequence[str] = (), history_governor: Governor | None = None,
     ) -> None:
-        """``history``: where trades of the past are to be had, if elsewhere."""
-        self.governor = governor
+        """``history``: where trades of the past are to be had, if elsewhere, and the governor of that host."""
+        self.governor, self._history_governor = governor, history_governor or governor
         self._http, self._venue, self._clock = http, venue, clock
         self._addresses, self._history = deque(addresses), deque(history)  # the first one is asked
         self._waiting: list[tuple[Priority, int, Request, asyncio.Future[Reply]]] = []
@@ -73,7 +73,7 @@ class Rest:
             while True:
                 await self._room.acquire()  # first, so that nobody is chosen who may no longer leave when there is room
                 request, answer = await self._next()
-                self.governor.sent(request.weight, self._clock())
+                self._governor(request).sent(request.weight, self._clock())
                 tasks.create_task(self._ask(request, answer))
 
     async def _next(self) -> tuple[Request, asyncio.Future[Reply]]:
@@ -87,7 +87,7 @@ class Rest:
                 continue
             priority, _, request, answer = self._waiting[0]
             now = self._clock()
-            wait = self.governor.free_at(request.weight, priority, now) - now
+            wait = self._governor(request).free_at(request.weight, priority, now) - now
             if wait <= 0:
                 heappop(self._waiting)
                 return request, answer
@@ -98,19 +98,19 @@ class Rest:
                 continue
 
     async def _ask(self, request: Request, answer: "asyncio.Future[Reply]") -> None:
-        addresses = self._history if request.kind is RestKind.TRADES and self._history else self._addresses
+        addresses, governor = self._history if self._is_elsewhere(request) else self._addresses, self._governor(request)
         address = addresses[0]
         try:
             reply = await self._get(address, request)
         except Unanswered as error:
             _leave(addresses, address)
-            self.governor.counters["unanswered"] += 1
+            governor.counters["unanswered"] += 1
             if not answer.done():
                 answer.set_exception(error)
         else:
             if reply.status >= 500 or reply.status == 451:
                 _leave(addresses, address)
-            self._heed(reply)
+            self._heed(reply, governor)
             if not answer.done():
                 answer.set_result(reply)
         finally:
@@ -134,18 +134,25 @@ class Rest:
         headers = {name.lower(): value for name, value in response.headers.items()}
         return Reply(response.status, body, headers, sent_at, self._clock())
 
-    def _heed(self, reply: Reply) -> None:
+    def _is_elsewhere(self, request: Request) -> bool:
+        return request.kind is RestKind.TRADES and bool(self._history)
+
+    def _governor(self, request: Request) -> Governor:
+        """Of the host that is asked."""
+        return self._history_governor if self._is_elsewhere(request) else self.governor
+
+    def _heed(self, reply: Reply, governor: Governor) -> None:
         """What the venue says of its limits concerns all requests, not only the one that it refused."""
         now = reply.received_at
-        self.governor.answered(reply.headers, now)
+        governor.answered(reply.headers, now)
         try:
             self._venue.check(reply.status, reply.headers, reply.body)
         except TryAgain as error:
-            self.governor.counters["refused"] += 1
+            governor.counters["refused"] += 1
             if error.retry_after_ns or reply.status in (418, 429):
-                self.governor.pause(error.retry_after_ns or FLOOD_NS, now)
+                governor.pause(error.retry_after_ns or FLOOD_NS, now)
         except RestError:
-            self.governor.counters["refused"] += 1
+            governor.counters["refused"] += 1
 
 
 def _leave(addresses: "deque[str]", address: str) -> None:

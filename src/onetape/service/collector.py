@@ -70,7 +70,11 @@ class Collector:
         self.clock = SteadyClock()
         self.door = Door(seed, credentials)
         self.meter = Meter()
-        self.governors = {it.venue: Governor(it.spec.budget) for it in choices}
+        shared = {venue for it in choices if (venue := it.spec.history.shares)}
+        self.governors = {
+            name: Governor(venues.spec(name).budget) for name in {*shared, *(it.venue for it in choices)}
+        }
+        """By venue: one for each host that is asked."""
         self.reasons: dict[str, str] = {}
         """Of the venues that have no lines yet: why."""
         self.keeper: Keeper | None = None
@@ -197,6 +201,7 @@ class Collector:
         venue = venues.create(choice.venue)
         rest = Rest(
             http, venue, choice.rest, self.governors[choice.venue], clock=self.clock, history=choice.history,
+            history_governor=self.governors[choice.spec.history.shares or choice.venue],
         )
         way = Way(choice.proxy, choice.local_address, deflate=choice.deflate)
         return Access(choice.spec, choice.websocket, rest, way)

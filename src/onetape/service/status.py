@@ -1,7 +1,7 @@
 """What a run says of itself: as a value, and as a file in its store that other processes read."""
 import os
 from decimal import Decimal, InvalidOperation
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import msgspec
@@ -158,6 +158,9 @@ def _venue(collector: Collector, name: str) -> VenueStatus:
         for kept in (line.counters, *(it.counters for key, it in sessions.items() if key in (line.leader, line.next))):
             for what, count in kept.items():
                 counters[what] = counters.get(what, 0) + count
+    for more in _of_the_past(collector, name):
+        for what, count in more.items():
+            counters[what] = counters.get(what, 0) + count
     offset = meter.offsets.get(name)
     pipeline = collector.keeper.pipeline if collector.keeper is not None else None
     gaps = [it for id, it in pipeline.gaps() if id.venue == name] if pipeline is not None else []
@@ -172,6 +175,15 @@ def _venue(collector: Collector, name: str) -> VenueStatus:
         requests=collector.governors[name].counters["requests"],
         gaps_open=sum(not it.unhealable for it in gaps), gaps_unhealable=sum(bool(it.unhealable) for it in gaps),
     )
+
+
+def _of_the_past(collector: Collector, name: str) -> Iterable[Mapping[str, int]]:
+    """What was asked of the venue's past, and what its volume says of tapes whose ids prove nothing."""
+    backfill = collector.door.backfills.get(name)
+    if backfill is not None:
+        yield {f"backfill: {what}": count for what, count in backfill.counters.items()}
+    if collector.keeper is not None:
+        yield collector.keeper.pipeline.proofs(name)
 
 
 def _line(collector: Collector, name: str) -> LineStatus:

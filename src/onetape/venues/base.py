@@ -177,6 +177,8 @@ class History(Struct, frozen=True):
 
     reach_ns: int = 0
     """What is older is gone; 0: all is there."""
+    shares: str = ""
+    """The venue whose REST it is, where it is another's (``Endpoints.history``): its allowance counts there."""
     page_every_ns: int = 0
     """Between two pages of one symbol, at least."""
     newest_only: bool = False

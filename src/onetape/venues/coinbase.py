@@ -100,7 +100,7 @@ SPEC = Spec(
         receive_bytes=32 * 2**20,
     ),
     timings=Timings(silence_ns=5 * SECOND, heartbeat_ns=10 * SECOND),  # a heartbeat comes each second
-    history=History(search=Search.NEVER),
+    history=History(shares="coinbase-exchange", search=Search.NEVER),
     budget=Budget(5, SECOND),  # none is published; older pages said 10
 )
 
