@@ -129,7 +129,7 @@ class VolumeCheck:
         return out
 
     def restore(self, trades: Sequence[Trade], minutes: Iterable[Candle]) -> None:
-        """What an earlier process may not have come to judge. Trades by their times; if it is not long ago, the first."""
+        """What an earlier process may not have come to judge; trades by their times."""
         for it in trades:
             self.add(it)
         for one in minutes:

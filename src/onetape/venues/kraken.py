@@ -522,8 +522,8 @@ class Kraken:
         return [
             Trade(
                 venue=self.spec.name, symbol=symbol,
-                exchange_time=_moment(decimal_seconds(_text(time))) // MICROSECOND * MICROSECOND, received_time=received,
-                available_at=received, channel=Channel.TRADES, id=str(id_), after=id_ - 1,
+                exchange_time=_moment(decimal_seconds(_text(time))) // MICROSECOND * MICROSECOND,
+                received_time=received, available_at=received, channel=Channel.TRADES, id=str(id_), after=id_ - 1,
                 price=number(price), size=number(size), side=Side.BUY if side == "b" else Side.SELL,
                 source=Source.BACKFILL,
             )
