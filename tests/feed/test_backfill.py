@@ -5,6 +5,7 @@ from decimal import Decimal as D
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from onetape import venues
 from onetape.clock import DAY, HOUR, MILLISECOND, SECOND
@@ -361,3 +362,23 @@ def test_whatever_comes_nothing_false_is_taken_and_it_ends_well(plan, start, wid
     assert set(taken) | left_out == set(range(start + 1, start + width))
     assert skipped <= left_out
     assert D(0) not in {one.price for one in it.of(Trade)}
+
+
+def test_many_ids_that_the_venue_skipped_are_progress_and_no_answers_in_vain():
+    skips = {500 + 1_100 * number for number in range(9)}
+    it = Asker(set(range(1, 11_000)) - skips).need(need(100, 10_500)).finish()
+    assert {int(one.first) for one in it.of(Skipped)} == skips
+    assert it.of(GapClosed) == []
+
+
+def test_one_edge_that_fits_is_enough_for_the_time_of_another_may_be_a_guess():
+    wrong = structs.replace(need(), from_time=need().from_time - 7)
+    guessed = structs.replace(need(), from_time=need().from_time + 3 * SECOND)
+    assert Asker().need(wrong).finish().trades() == Asker().need(guessed).finish().trades() == list(range(101, 200))
+
+
+def test_a_page_fills_all_holes_that_it_reaches():
+    it = Asker().need(*(need(number, number + 5, at=NOW - DAY) for number in range(10, 900, 10)))
+    it.answer()
+    assert it.it.counters["pages"] == 1
+    assert it.it.waiting <= AT_ONCE  # those that were asked for beside it

@@ -7,7 +7,18 @@ from hypothesis import strategies as st
 from msgspec import structs
 
 from onetape.model import Channel, GapClosed, GapOpened, InstrumentId, NeedTrades, Side, Skipped, Source, Trade
-from onetape.tape.ledger import GRACE_NS, MAX_HOURS, MAX_WINDOW, NEW, WINDOW_NS, TradeLedger
+from onetape.tape.coverage import Interval
+from onetape.tape.ledger import (
+    GRACE_NS,
+    MAX_HOURS,
+    MAX_INTERVALS,
+    MAX_WINDOW,
+    NEW,
+    WINDOW_NS,
+    LedgerState,
+    OpenGap,
+    TradeLedger,
+)
 
 HEAD = {"venue": "v", "symbol": "s", "received_time": 0, "available_at": 0, "channel": Channel.TRADES}
 
@@ -269,3 +280,40 @@ def test_many_holes_are_many_gaps(many):
     it = ledger()
     feed(it, *range(0, 2 * many, 2))
     assert sum(isinstance(one, GapOpened) for one in it.wake(GRACE_NS)) == many - 1
+
+
+def test_a_restart_finds_just_the_holes_that_there_are():
+    """A process may end while a gap is filled, and what was shed lies across others."""
+    gaps = tuple(OpenGap(str(a), str(b), 0, 0, 0, low=a, high=b) for a, b in ((10, 31), (40, 50), (40, 46)))
+    intervals = (Interval(1, 15, 10, 150), Interval(31, 40, 310, 400), Interval(50, 60, 500, 600))
+    it = ledger(state=LedgerState(intervals, gaps))
+    outputs = it.settle(7)
+    assert [(type(one), one.after, one.before) for one in outputs] == [
+        (GapOpened, "15", "31"), (GapClosed, "10", "31"), (GapClosed, "40", "46"),
+    ]
+    assert [(one.after, one.before, one.from_time, one.to_time) for one in it.gaps] == [
+        ("15", "31", 150, 310), ("40", "50", 400, 500),
+    ]
+    assert {(one.after, one.before) for one in it.needs()} == {("15", "31"), ("40", "50")}
+    assert it.wake(10**15) == []
+    for number in (*range(16, 31), *range(41, 50)):
+        it.receive(trade(number), 9)
+    assert list(it.gaps) == []
+
+
+def test_what_was_forgotten_is_not_called_healed():
+    it = ledger()
+    for number in range(1, 2 * MAX_INTERVALS + 40, 2):
+        it.receive(trade(number), 0)
+        it.wake(10**15)
+    (closed,) = it.close(verdict(it.needs()[0], "too old"), 7)
+    assert not closed.healed
+
+
+def test_what_is_stored_as_covered_has_the_times_of_its_own_trades():
+    it = ledger()
+    feed(it, 1, 2)
+    it.take_covered()
+    feed(it, 3, 4, 5)
+    (covered,) = it.take_covered()
+    assert (covered.first, covered.last, covered.from_time, covered.to_time) == (3, 5, 30, 50)

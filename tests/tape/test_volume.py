@@ -145,3 +145,49 @@ def test_minutes_of_an_earlier_process_are_judged():
     assert not it.proving
     it.take(structs.replace(candle(1, "2", "venue")))
     assert len(it.judge((), START, 0)) == 1
+
+
+def test_a_minute_of_which_every_trade_was_lost_is_a_gap():
+    it = check(trade(1, 0), trade(2, 2 * MINUTE))
+    it.take(candle(1, "3", "venue"))
+    assert it.judge((), START, START + 2 * MINUTE) == []  # our candle may be on its way
+    (gap,) = it.judge((), START, START + 3 * MINUTE)
+    assert (gap.after, gap.before) == ("id1", "id2")
+
+
+def test_a_quiet_minute_is_no_gap():
+    it = check(trade(1, 0), trade(2, 2 * MINUTE))
+    it.take(candle(1, "0", "venue"))
+    assert it.judge((), START, START + 3 * MINUTE) == []
+
+
+def test_a_late_trade_makes_it_wait_for_the_revision():
+    it = full(ours="1", theirs="2")
+    it.add(trade(9, MINUTE + 3 * SECOND))
+    assert it.judge((), START, START) == []
+    it.take(candle(1, "2", revision=1))
+    assert it.judge((), START, START) == []
+    assert it.verified == 1
+
+
+def test_a_restart_within_the_first_minute_goes_on_proving():
+    it = VolumeCheck()
+    it.restore([trade(1, 0), trade(2, 5 * SECOND)], [])
+    assert it.proving
+    first, last = it.prove(trade(3, MINUTE))
+    assert (first.id, last.id) == ("id2", "id3")
+    later = VolumeCheck()
+    later.restore([trade(1, 0), trade(2, 2 * MINUTE)], [])
+    assert not later.proving
+
+
+def test_a_revision_of_long_ago_is_no_reason_to_ask_again_and_again():
+    it = check(trade(1, 0))
+    for minute in range(1, KEPT + 2):
+        it.add(trade(minute + 1, minute * MINUTE))
+        it.take(candle(minute, "1"))
+        assert it.lacking(START + (minute + 2) * MINUTE)
+        it.take(candle(minute, "1", "venue"))
+        it.judge((), START, 0)
+    it.take(candle(0, "2", revision=1))
+    assert it.lacking(START + 20 * MINUTE) is None
