@@ -107,4 +107,4 @@ def test_a_gap_that_was_partly_filled_at_the_kill_leaves_whole_candles_when_it_i
         it.finish(START + 10 * MINUTE)
     with Lake(tmp_path) as lake:
         assert {it.state for it in lake.gaps()} == {"healed"}
-    assert minutes(tmp_path)[1] == (MINUTE, 0, 41, True)
+    assert (MINUTE, 0, 41, True) in minutes(tmp_path)
