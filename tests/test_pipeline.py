@@ -72,6 +72,14 @@ def trade(number, at=0, price="100", size="1", now=None, *, after=True, venue="b
     )
 
 
+def down(at, venue="binance"):
+    """The connection is lost, ``at`` ns after START."""
+    return FeedStatus(
+        venue=venue, symbol="BTCUSDT", exchange_time=START + at, received_time=START + at, available_at=START + at,
+        channel=Channel.TRADES, state=TrustState.DOWN, since=START + at, reason="1006",
+    )
+
+
 def ids(kept):
     return [int(it.id) for it in kept.of(Trade)]
 
@@ -322,3 +330,33 @@ def test_rubbish_does_not_fill_the_store():
     assert sum(isinstance(it, FeedError) for it in stored) <= 9  # of three minutes at most
     assert len(published) == 12
     assert pipeline.unkept == 12 - sum(isinstance(it, FeedError) for it in stored) >= 3
+
+
+def test_no_candle_is_called_complete_while_it_is_not_known_what_there_is():
+    """The connection is lost, a minute ends, and only then does a trade show whether something was missed."""
+    for missed in (False, True):
+        kept = Kept().give(trade(1, at=-SECOND), trade(2, at=SECOND), down(at=30 * SECOND))
+        kept.pipeline.wake(START + 2 * MINUTE)
+        minutes = [it for it in kept.of(Candle) if it.interval == "1m" and it.start == START]
+        assert [it.complete for it in minutes] == [False]
+        kept.give(trade(5 if missed else 3, at=2 * MINUTE + SECOND)).finish(START + 3 * MINUTE)
+        minutes = [it for it in kept.of(Candle) if it.interval == "1m" and it.start == START]
+        assert [it.complete for it in minutes] == ([False] if missed else [False, True])
+
+
+def test_what_an_earlier_process_left_running_is_complete_only_when_the_next_trade_follows():
+    last = trade(2, at=SECOND)
+    for missed in (False, True):
+        known = History(
+            ledger=LedgerState(intervals=(Interval(1, 2, START - SECOND, START + SECOND),)), last=last,
+            covered_since=START - SECOND, trades=(trade(1, at=-SECOND), last), final_until=START,
+            known_at=START + SECOND,
+        )
+        kept = Kept(restore=lambda *_, known=known: known)
+        kept.pipeline.begin(InstrumentId("binance", "BTCUSDT"), Channel.TRADES, START + 5 * MINUTE)
+        kept.pipeline.wake(START + 5 * MINUTE + SECOND)
+        minutes = [it for it in kept.of(Candle) if it.interval == "1m"]
+        assert [it.complete for it in minutes] == [False]
+        kept.give(trade(9 if missed else 3, at=5 * MINUTE + 2 * SECOND)).finish(START + 6 * MINUTE)
+        minutes = [it for it in kept.of(Candle) if it.interval == "1m" and it.start == START]
+        assert [it.complete for it in minutes] == ([False] if missed else [False, True])

@@ -6,6 +6,7 @@ needed from outside is returned. Batches are closed here too, so that gap, cover
 same transaction as the trades that they speak of.
 """
 from collections import Counter
+from enum import Enum
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct, structs
@@ -75,16 +76,27 @@ class Policy(Struct, frozen=True, kw_only=True):
     batch_rows: int = 1_000
 
 
+class Doubt(Enum):
+    """Whether candles may be called complete, of which trades may be missing that no gap speaks of yet."""
+
+    NONE = 0
+    AWAY = 1
+    """Nothing has come since the connection was lost, or since the process began."""
+    BACK = 2
+    """A trade has, and the ledger sees to what lies between."""
+
+
 class _Tape:
     """One channel of trades of one instrument."""
 
-    __slots__ = ("broken", "builder", "known_at", "ledger", "newest", "pair", "volume")
+    __slots__ = ("broken", "builder", "doubted", "known_at", "ledger", "newest", "pair", "volume")
 
     def __init__(self, ledger: TradeLedger, builder: CandleBuilder | None, pair: str) -> None:
         self.ledger, self.builder, self.pair = ledger, builder, pair
         self.newest: Trade | None = None
         self.broken = ""
         """Why something may be missing from here on that no id will show."""
+        self.doubted: Doubt = Doubt.NONE
         self.known_at = 0
         """When the last of its trades became available: no candle can have been known before its trades."""
         self.volume: VolumeCheck | None = None
@@ -282,10 +294,14 @@ class Pipeline:
         needs: Sequence[Need] = NOTHING
         if tape is None:
             tape, needs = self._tape(InstrumentId(it.venue, it.symbol), it.channel, now)
+        if tape.doubted is Doubt.AWAY and it.source is not Source.BACKFILL:
+            tape.doubted = Doubt.BACK
         if tape.broken and not reason and it.source is not Source.BACKFILL:
             needs = [*needs, *self._mend(tape, it, now)]
         outputs = self._refuse(tape, it, reason, now) if reason else self._take(tape, it, now)
         if not outputs and tape.ledger.next_wake() is None:
+            if tape.doubted is not Doubt.NONE:
+                self._end_doubt(tape)
             return needs
         return [*needs, *self._follow(tape, outputs, now)]
 
@@ -370,6 +386,8 @@ class Pipeline:
                     self._gap(tape, it, now)
         self._touched[tape] = None
         self._due = min(self._due, tape.next_wake())
+        if tape.doubted is not Doubt.NONE:
+            self._end_doubt(tape)
         return needs
 
     def _told_gap(self, it: GapOpened | GapFilling | GapClosed, now: int) -> Sequence[Need]:
@@ -403,8 +421,24 @@ class Pipeline:
         tape = self._tapes.get((it.venue, it.symbol, it.channel))
         # syncing: a connection that has not brought a trade of it yet
         broken = it.state in (TrustState.DOWN, TrustState.STALE, TrustState.SYNCING)
+        if tape is not None and broken:
+            self._doubt(tape)
         if tape is not None and broken and tape.newest is not None and tape.newest.after is None:
             tape.broken = it.reason or "the connection was lost"
+
+    def _doubt(self, tape: _Tape) -> None:
+        """From the newest trade on it is not known what there is, until a trade comes."""
+        if tape.builder is None or tape.newest is None:
+            return
+        if tape.doubted is Doubt.NONE:
+            tape.builder.doubt(tape.newest.exchange_time)
+        tape.doubted = Doubt.AWAY
+
+    def _end_doubt(self, tape: _Tape) -> None:
+        """Once what lies before the trade that has come is there, or is a gap that was told."""
+        if tape.doubted is Doubt.BACK and tape.ledger.next_wake() is None and tape.builder is not None:
+            tape.doubted = Doubt.NONE
+            tape.builder.end_doubt()
 
     def _mend(self, tape: _Tape, it: Trade, now: int) -> Sequence[Need]:
         """The first trade after a break of a tape whose ids prove nothing: what lies between is not known.
@@ -454,6 +488,7 @@ class Pipeline:
                 tape.broken = "OneTape did not run"
                 tape.volume = VolumeCheck()
                 tape.volume.restore(known.trades, known.candles)
+        self._doubt(tape)
         settled = self._follow(tape, ledger.settle(now), now)
         return tape, [*settled, *ledger.needs(), *self._wake_tape(tape, now)]
 

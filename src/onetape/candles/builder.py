@@ -55,6 +55,7 @@ class CandleBuilder:
         self._series = sorted(every, key=lambda it: it.length)
         self._carry_empty = carry_empty
         self._gaps: dict[Key, Span] = {}
+        self._doubted_since: int | None = None
         self._doubted_until = BEGINNING  # there was a gap, which nobody remembers
         self._hot: RunningCandle  # the newest second, [start, end); there is none if they are equal
         self._hot_start = self._hot_end = BEGINNING
@@ -252,12 +253,31 @@ class CandleBuilder:
             self._gaps.pop(key, None)
         self._recheck(from_time, to_time)
 
+    def doubt(self, since: int) -> None:
+        """From this exchange time on it is not known what there is: the connection is lost, say."""
+        if self._doubted_since is None:
+            self._doubted_since = since
+            self._recheck_held(since)
+
+    def end_doubt(self) -> None:
+        """All of it is there, or gaps say what is not."""
+        if self._doubted_since is not None:
+            since, self._doubted_since = self._doubted_since, None
+            self._recheck_held(since)
+
+    def _recheck_held(self, since: int) -> None:
+        """What is not held was emitted while it was known."""
+        for it in self._series:
+            it.recheck_held(since, _NEVER)
+
     def _recheck(self, from_time: int, to_time: int) -> None:
         for it in self._series:
             it.recheck(from_time, to_time)
 
     def _complete(self, start: int, end: int) -> bool:
         if self.covered_since is None or start < self.covered_since or start <= self._doubted_until:
+            return False
+        if self._doubted_since is not None and end > self._doubted_since:
             return False
         return not touched(start, end, self._gaps.values())
 

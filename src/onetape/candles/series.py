@@ -177,9 +177,13 @@ class Series:
 
     def recheck(self, from_time: int, to_time: int) -> None:
         """The completeness of candles that hold one of these exchange times, both inclusive, may have changed."""
+        self.recheck_held(from_time, to_time)
+        self.mark_stale(from_time, to_time)
+
+    def recheck_held(self, from_time: int, to_time: int) -> None:
+        """The same, of those that are not forgotten."""
         low, high = bisect_right(self.ends, from_time), bisect_right(self.ends, to_time + self.length)
         self.rechecked.update(self.ends[low:high])
-        self.mark_stale(from_time, to_time)
 
     def mark_stale(self, from_time: int, to_time: int) -> None:
         """The same for those that are forgotten: they have to be built anew, elsewhere."""
