@@ -1,5 +1,6 @@
 """Composes pipeline, journal and lake into one that keeps what it is given."""
 import sys
+import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -9,6 +10,7 @@ import structlog
 from msgspec import structs
 
 from onetape.book.sync import BookSync
+from onetape.candles.series import StaleRange
 from onetape.clock import HOUR
 from onetape.model import Channel, Event, GapOpened, InstrumentId, Need, Trade
 from onetape.pipeline import Pipeline, Policy
@@ -34,7 +36,8 @@ class Keeper:
     of the Pipeline. After an exception out of ``handle`` there is only leaving: what was not committed never came.
 
     ``hold``: rows that are held in memory while the disk takes none, as a live run wants it (then ``push`` is to be
-    called now and then, and ``finish`` tries for ``drain_s`` seconds); None: RetryBatch instead.
+    called now and then, and ``finish`` tries for ``drain_s`` seconds, and for as long to rebuild candles); None: RetryBatch
+    instead.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Keeper:
             policy, store=self._add, commit=self._commit, publish=publish, restore=self._history,
             stored_ids=self._ids, pair_of=pair_of, book_of=book_of, today=today,
         )
+        self._mend_s = float("inf") if hold is None else drain_s
         self._store, self._tape_of, self._may_repeat = store, tape_of, repeats
         self._repeats: Repeats | None = None
         self._whole = True
@@ -127,13 +131,23 @@ class Keeper:
         self._mender.finish(now)
         needs = self.pipeline.finish(now)
         self.flush()
+        mended = self._mend(now)
+        self.flush()
+        self._stale.forget(mended)
+        return needs
+
+    def _mend(self, now: int) -> list[tuple[InstrumentId, StaleRange]]:
+        """What was rebuilt. A live run has no time to do all of it at its end: the next one goes on."""
+        until = time.monotonic() + self._mend_s
         coverage = self._stored.lake.coverage() if self._stale else {}
+        done = []
         for id, stale in self._stale:
+            if time.monotonic() > until:
+                break
             for candles in rebuilt(self._stored.lake, coverage, id, stale, now):
                 self.pipeline.restate(candles, now)
-        self.flush()
-        self._stale.clear()
-        return needs
+            done.append((id, stale))
+        return done
 
     def flush(self) -> None:
         """Returns when all batches are committed. Raises RetryBatch."""

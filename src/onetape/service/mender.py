@@ -40,6 +40,7 @@ class Mender:
         self._job: Future[tuple[list[Candle], Ranges]] | None = None
         self._candles: list[Candle] = []  # rebuilt, and not yet handed over
         self._committed: Future[None] | None = None  # done: what was handed over is, unless the disk takes nothing
+        self._stopping = False
         self._since = 0  # when the oldest of what waits was first seen
         self._due = 0
 
@@ -65,12 +66,13 @@ class Mender:
             self._begin(now)
 
     def finish(self, now: int) -> None:
-        """Waits for what is being rebuilt, and hands it over; whoever has all committed then forgets what was stale."""
+        """Hands over what is rebuilt; whoever has all committed then forgets what was stale."""
+        self._stopping = True  # after the range under way: the others stay
         if self._job is not None:
             self._take(now)
         while self._candles:
             self._hand_over(now, A_TURN)
-        self._committed = None
+        self._committed, self._stopping = None, False
 
     def _begin(self, now: int) -> None:
         self._since = self._since or now
@@ -118,7 +120,7 @@ class Mender:
         with Lake(self._store) as lake:
             coverage = lake.coverage()
             for place, (id, stale) in enumerate(ranges):
-                if len(out) >= MAX_HELD:
+                if len(out) >= MAX_HELD or self._stopping:
                     return out, ranges[place:]
                 for candles in rebuilt(lake, coverage, id, stale, now):
                     out += candles

@@ -88,6 +88,16 @@ class StaleCandles:
         for id, it in begun:
             self._add(id, it)
 
+    def forget(self, mended: Iterable[tuple[InstrumentId, StaleRange]]) -> None:
+        """These are rebuilt, and that is committed. Raises RetryBatch."""
+        done = set(mended)
+        left = [it for it in self if it not in done]
+        self._under_way, self._ranges = left, {}
+        if left:
+            self._write()
+        else:
+            self.clear()
+
     def clear(self) -> None:
         """All of them are rebuilt, and that is committed."""
         self._ranges.clear()
