@@ -72,7 +72,7 @@ def play(venue: str, seed: int, folder: Path, length: int = LENGTH) -> Report:
         lab.play(now)
         lab.restart()
     end = length + PATIENCE
-    now = max(now, length)
+    now = max(now + 15, length)  # what was begun last has time to bring something
     lab.play(now)
     while now < end and (not lab.healthy or any(it.waiting for it in lab.door.backfills.values())):
         now += 10

@@ -102,7 +102,7 @@ class Collector:
                 self.keeper = stack.enter_context(Keeper(
                     self._store, self._policy, publish=self._kept, pair_of=self.pair, book_of=self.book,
                     tape_of=self.tape, synchronous=self._storage.synchronous, hold=self._storage.held_rows,
-                    drain_s=self._drain_s,
+                    drain_s=self._drain_s, mend_s=self._drain_s,
                 ))
                 self.demand = Demand(self._store, self)
             if self._recording is not None:

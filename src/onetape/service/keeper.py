@@ -36,8 +36,8 @@ class Keeper:
     of the Pipeline. After an exception out of ``handle`` there is only leaving: what was not committed never came.
 
     ``hold``: rows that are held in memory while the disk takes none, as a live run wants it (then ``push`` is to be
-    called now and then, and ``finish`` tries for ``drain_s`` seconds, and for as long to rebuild candles); None: RetryBatch
-    instead.
+    called now and then, and ``finish`` tries for ``drain_s`` seconds); None: RetryBatch instead. ``mend_s``: seconds
+    that ``finish`` takes for rebuilding candles; what is left then is the next writer's.
     """
 
     def __init__(
@@ -47,6 +47,7 @@ class Keeper:
         book_of: Callable[[InstrumentId], BookSync | None] = lambda _: None,
         tape_of: Callable[[InstrumentId], Channel | None] = lambda _: None, repeats: bool = False, today: int = 1 << 63,
         synchronous: Synchronous = "normal", hold: int | None = None, drain_s: float = 0,
+        mend_s: float = float("inf"),
     ) -> None:
         self.journal = Journal(
             store, synchronous=synchronous, pair_of=lambda venue, symbol: pair_of(InstrumentId(venue, symbol)))
@@ -57,7 +58,7 @@ class Keeper:
             policy, store=self._add, commit=self._commit, publish=publish, restore=self._history,
             stored_ids=self._ids, pair_of=pair_of, book_of=book_of, today=today,
         )
-        self._mend_s = float("inf") if hold is None else drain_s
+        self._mend_s = mend_s
         self._store, self._tape_of, self._may_repeat = store, tape_of, repeats
         self._repeats: Repeats | None = None
         self._whole = True

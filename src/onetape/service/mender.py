@@ -109,9 +109,9 @@ class Mender:
             self._committed = self._disk.barrier()
 
     def _is_ours(self, it: Candle) -> bool:
-        """What the builder still holds it revises itself."""
+        """What the builder still holds it revises itself; but what is not stored at all had to go once."""
         builder = self._pipeline.candles(InstrumentId(it.venue, it.symbol))
-        return builder is None or it.end <= builder.forgotten_until(it.interval)
+        return builder is None or it.revision == 0 or it.end <= builder.forgotten_until(it.interval)
 
     def _rebuild(self, ranges: Ranges, committed: "Future[None]", now: int) -> tuple[list[Candle], Ranges]:
         """In the thread, of all that was committed when it began, at least: candles and ranges left."""
