@@ -88,13 +88,14 @@ def answer(
             found = completeness(lake, within, as_of=asked.known_by, tapes=tapes(lake, within))
         pairs = lake.pairs()
     if asked.json:
-        _print_json([row for row, _ in shown], found, pairs, proof=asked.proof)
+        _print_json(
+            [row for row, _ in shown], found, pairs, proof=asked.proof, as_of=asked.known_by is not None)
         return
     print_rows([{key: both[1].get(key, both[0].get(key, "")) for key in columns} for both in shown])
     if len(shown) < len(rows):
         print(f"the newest {ROWS}; --limit N shows more, --json all")
-    if found is not None and shown:
-        print(fill(sentence(found, pairs), terminal_width()))
+    if found is not None:
+        print(fill(sentence(found, pairs, as_of=asked.known_by is not None), terminal_width()))
 
 
 def _within(selection: "Selection", shown: Sequence[tuple[Row, Row]], time: str, *, cut: bool) -> "Selection":
@@ -113,12 +114,12 @@ def print_rows(rows: Sequence[Row]) -> None:
 # --- whether it is complete -----------------------------------------------------------------------------------------
 
 
-def _print_json(rows: Sequence[Row], found: "Completeness | None", pairs: Pairs, *, proof: bool) -> None:
+def _print_json(rows: Sequence[Row], found: "Completeness | None", pairs: Pairs, *, proof: bool, as_of: bool) -> None:
     """An array stays one, whatever is missing in it: that is said beside it."""
     if found is None or not proof:
         print_json(rows)
         if found is not None and not found.complete:
-            print(f"onetape: {sentence(found, pairs)}", file=sys.stderr)
+            print(f"onetape: {sentence(found, pairs, as_of=as_of)}", file=sys.stderr)
         return
     print_json({
         "complete": found.complete, "known": [_span_row(it, pairs) | {"proven": it.proven} for it in found.known],
@@ -143,8 +144,10 @@ def gap_row(it: "StoredGap", pairs: Pairs) -> Row:
     }
 
 
-def sentence(it: "Completeness", pairs: Pairs) -> str:
-    """In one line what a person has to know."""
+def sentence(it: "Completeness", pairs: Pairs, *, as_of: bool = False) -> str:
+    """In one line what a person has to know. ``as_of``: of a time that is past, of which only the gaps are known."""
+    if it.complete and as_of:
+        return "complete (no gap was known then)"
     if it.complete:
         doubtful = sorted({known.venue for known in it.known if not known.proven})
         ids = f" (no gap is known; the ids of {', '.join(doubtful)} prove nothing)" if doubtful else ""
@@ -155,8 +158,7 @@ def sentence(it: "Completeness", pairs: Pairs) -> str:
         for gap in it.gaps:
             states[gap.state] = states.get(gap.state, 0) + 1
         how = ", ".join(f"{count} {state}" for state, count in states.items())
-        lasts = sum(gap.to_time - gap.from_time for gap in it.gaps)
-        parts.append(f"{len(it.gaps)} gap{'s' * (len(it.gaps) > 1)} ({how}), {duration(lasts)} in all")
+        parts.append(f"{len(it.gaps)} gap{'s' * (len(it.gaps) > 1)} ({how}), {duration(_lasting(it.gaps))} in all")
     for side, words in (("before", "nothing is known before"), ("behind", "nothing is known after")):
         of = [one for one in it.unknown if one.side == side]
         for one in of[:2]:
@@ -165,6 +167,17 @@ def sentence(it: "Completeness", pairs: Pairs) -> str:
         if len(of) > 2:
             parts.append(f"and so of {len(of) - 2} more")
     return f"not complete: {'; '.join(parts) or 'nothing of it was collected'}"
+
+
+def _lasting(gaps: "Iterable[StoredGap]") -> int:
+    """ns; of those of one tape that lie over one another but once."""
+    total, until = 0, dict[tuple[str, str, str], int]()
+    for it in sorted(gaps, key=lambda it: it.from_time):
+        tape = it.venue, it.symbol, str(it.channel)
+        start = max(it.from_time, until.get(tape, it.from_time))
+        total += max(it.to_time - start, 0)
+        until[tape] = max(it.to_time, until.get(tape, it.to_time))
+    return total
 
 
 # --- small things ---------------------------------------------------------------------------------------------------

@@ -69,7 +69,7 @@ def summary(status: Status) -> str:
     books = Counter(str(book.state) for it in status.venues for book in it.books)
     trades = sum(flow.events for it in status.venues for flow in it.channels if flow.channel.endswith("trades"))
     lost = sum(it.gaps_unhealable for it in status.venues)
-    gaps = f"{sum(it.gaps_open for it in status.venues)} gaps" + (f" and {lost} unhealable" if lost else "")
+    gaps = f"{sum(it.gaps_open for it in status.venues)} open gaps" + (f", {lost} unhealable" if lost else "")
     rows = sum(count for table, count in status.stored.items() if table in TABLES)
     stored = f", {rows:,} rows kept in {status.store}" if status.store else ""
     return (

@@ -39,6 +39,8 @@ MAX_AGE_NS = 7 * DAY
 MAX_HOLES = 10_000  # of one venue at a time; further ones stay open, and are asked for at the next start
 AT_ONCE = 4  # requests under way, each for another hole
 MAX_VAIN = 6  # answers in a row that bring nothing
+FULL = 0.9  # of the newest trades that were asked for: block trades among them are none of the tape's
+SHORT_NS = 2 * SECOND  # until the next look after an answer that was cut
 MAX_LOOKS = 4  # answers where ids prove nothing
 AGAIN_NS = 5 * SECOND  # between two looks at what one answer left out: longer than any cache of REST
 SAME_NS = MILLISECOND  # REST and WebSocket say the same time, but for the digits that one of them cuts
@@ -350,8 +352,10 @@ class Backfill:
         out += news
         self.counters["trades"] += len(news)
         hole.looks, hole.whole = hole.looks + 1, hole.whole or whole
-        if hole.looks == 1 or (news and hole.looks < MAX_LOOKS):
-            hole.due = now
+        asked = 0 if hole.request is None else hole.request.rows
+        short = not hole.whole and len(rows) < asked * FULL  # cut on the way: the next one may have it all
+        if hole.looks == 1 or ((news or short) and hole.looks < MAX_LOOKS):
+            hole.due = now + (SHORT_NS if short else 0)
             return
         del self._holes[hole.key]
         if hole.whole:

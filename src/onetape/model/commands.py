@@ -26,6 +26,8 @@ class Request(Struct, frozen=True):
     """Of a book: the number of levels per side at which this answer is cut; 0: it is not."""
     channel: Channel | None = None
     interval: str = ""
+    rows: int = 0
+    """Of the newest trades: as many as are asked for; 0: it does not matter."""
 
 
 class Purpose(StrEnum):

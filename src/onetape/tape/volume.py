@@ -14,8 +14,8 @@ from onetape.tape.ledger import OpenGap
 
 KEPT = 10
 """Minutes that wait for their other half; older ones are not judged."""
-PROVE_EVERY = 25
-"""Trades; a page of the venue's has at least twice as many."""
+PROVE_EVERY = 20
+"""Trades, or half as many when they come slowly; a page of the venue's has three times as many."""
 LATE_NS = 10 * SECOND
 """After the end of a minute: if the venue's candle has not come by then, it is asked for."""
 TOLERANCE = Decimal("0.000001")
@@ -63,7 +63,9 @@ class VolumeCheck:
         over = it.exchange_time >= self._prove_until
         if over:
             self._prove_until = -1
-        elif self._unproven < PROVE_EVERY or it.exchange_time - self._proven.exchange_time < SECOND:
+        elif self._unproven < PROVE_EVERY and (
+            self._unproven < PROVE_EVERY // 2 or it.exchange_time - self._proven.exchange_time < SECOND
+        ):
             return None
         between = self._proven, it
         self._proven, self._unproven = it, 0

@@ -432,7 +432,8 @@ class Bybit:
         """Always the newest: there is no paging, and what lies further back cannot be had."""
         limit = 1_000 if symbol.startswith(LINEAR) else 60
         return Request(
-            RestKind.TRADES, f"{_path('recent-trade', symbol)}&limit={limit}", symbol, channel=Channel.TRADES
+            RestKind.TRADES, f"{_path('recent-trade', symbol)}&limit={limit}", symbol, channel=Channel.TRADES,
+            rows=limit,
         )
 
     def parse_trades(self, request: Request, body: bytes, received: int) -> list[Trade]:
@@ -498,7 +499,9 @@ class Bybit:
                 default = "25" if category == "linear" else "1"
                 return Request(RestKind.BOOK, path, symbol, depth=int(asked.get("limit", default)))
             case "recent-trade":
-                return Request(RestKind.TRADES, path, symbol, channel=Channel.TRADES)
+                limit = asked.get("limit", "")
+                rows = int(limit) if limit.isdecimal() else 0
+                return Request(RestKind.TRADES, path, symbol, channel=Channel.TRADES, rows=rows)
             case "kline" if asked.get("interval") in INTERVALS:
                 return Request(RestKind.CANDLES, path, symbol, interval=INTERVALS[asked["interval"]])
             case "instruments-info":
