@@ -257,3 +257,15 @@ def test_gaps_of_tapes_that_prove_nothing_are_events_as_any(tmp_path):
     with Keeper(tmp_path), Lake(tmp_path) as lake:
         gap, _ = lake.gaps()
     assert (gap.venue, gap.channel, gap.state) == ("bybit", Channel.TRADES, "open")
+
+
+def test_a_file_that_is_gone_is_told_like_one_that_is_damaged(tmp_path):
+    paths = three(tmp_path)
+    with Keeper(tmp_path) as keeper:  # it has seen them
+        assert keeper.damages == []
+    paths[1].unlink()
+    for _ in range(2):
+        with Keeper(tmp_path) as keeper:
+            assert [it.reason for it in keeper.damages] == ["it is gone"]
+    with Lake(tmp_path) as lake:
+        assert [(it.venue, it.after, it.before) for it in lake.gaps()].count(("bybit", "9", "20")) == 1

@@ -25,6 +25,7 @@ ROOM = 1 << 20
 """Batch numbers that are left free behind a damaged file, at least: nobody knows how far it went."""
 LEAST_BATCH = 16  # bytes: no batch takes less of a file
 CHECKED = "checked.json"
+GONE = "it is gone"
 DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT, sqlite3.SQLITE_ERROR}
 BESIDE = ("-wal", "-shm", "-journal")
 _NAME = re.compile(r"(\d+)\.db\.damaged\d*")
@@ -46,6 +47,8 @@ class Damage(Struct, frozen=True):
     """When it was set aside, ns, by the clock of the file system."""
 
     def __str__(self) -> str:
+        if self.reason == GONE:
+            return f"journal/{self.writer}/{self.first_batch:012}.db is gone, and what it held with it"
         return f"journal/{self.writer}/{self.path.name}: set aside, none of its rows is used: {self.reason}"
 
 
@@ -104,6 +107,9 @@ def check(folder: Path, paths: Sequence[Path], compacted: Sequence[Compacted]) -
                     continue
             if (stamp := _stamp(path)) is not None:
                 sound[path.name] = stamp
+        for name in known:  # what was sound once, and is neither here nor in the lake
+            if not (path := folder / name).exists() and int(path.stem) not in done:
+                bad[path] = GONE
         for path, reason in bad.items():
             _set_aside(path, _Note(reason, *_between(path, [it for it in paths if it not in bad], compacted)))
         if sound != known:
@@ -200,13 +206,17 @@ def _commit(path: Path, order: str) -> int | None:
 
 
 def _set_aside(path: Path, note: _Note) -> None:
-    """The note first: after a kill in between the file is still there, and found again."""
+    """The note first: after a kill in between the file is still there, and found again. One that is gone leaves an
+    empty file behind, so that it is told as long as that lies there."""
     new, number = path.with_name(f"{path.name}.damaged"), 1
     while new.exists():
         number += 1
         new = path.with_name(f"{path.name}.damaged{number}")
     _replace(new.with_name(f"{new.name}.json"), msgspec.json.encode(note))
-    path.rename(new)
+    if path.exists():
+        path.rename(new)
+    else:
+        new.touch()
     for suffix in BESIDE:
         with suppress(FileNotFoundError):
             path.with_name(path.name + suffix).rename(new.with_name(new.name + suffix))
