@@ -132,7 +132,8 @@ class Lab:
             )
         else:
             self.pipeline = Keeper(
-                self._store, policy, publish=self._published, book_of=self.book, pair_of=lambda it: self.pairs.get(it, ""),
+                self._store, policy, publish=self._published, book_of=self.book,
+                pair_of=lambda it: self.pairs.get(it, ""),
                 tape_of=lambda it: venues.capabilities(it.venue).tape,
             ).__enter__()
 
@@ -376,7 +377,8 @@ class Lab:
     # REST
 
     def _fetch(self, name: str, it: Fetch):
-        self._request(self.door.venue_of(name), it.request, PRIORITIES[it.purpose], lambda answer: self._answered(name, it, answer))
+        priority = PRIORITIES[it.purpose]
+        self._request(self.door.venue_of(name), it.request, priority, lambda answer: self._answered(name, it, answer))
 
     def _answered(self, name, it, answer):
         if isinstance(answer, str):

@@ -144,7 +144,8 @@ def _compare_candles(
                    == structs.replace(after, revision=0, available_at=0, received_time=0)
                    for before, after in pairwise(revisions))
         if numbers != list(range(len(numbers))) or same:
-            report.findings.append(f"{symbol}: revisions {numbers} of the minute {(now - end) / SECOND} s before the end")
+            ago = (now - end) / SECOND
+            report.findings.append(f"{symbol}: revisions {numbers} of the minute {ago} s before the end")
         within = [it for it in gaps if it.symbol == symbol and it.state != "healed"
                   and it.from_time < end and it.to_time >= last.start]
         if not last.complete:
@@ -193,7 +194,8 @@ def table(reports: list[Report]) -> str:
         lines.append(
             f"{venue:18}{len(of):6}{total('trades'):10}{total('lost'):6}{total('doubled'):6}{total('wrong'):6}"
             f"{total('gaps'):7}{total('healed'):7}{total('unhealable'):8}{total('waiting'):6}{total('missing'):8}"
-            f"{median(times):9.2f}{times[min(len(times) * 99 // 100, len(times) - 1)]:7.1f}{total('candles'):9}{total('revised'):8}"
+            f"{median(times):9.2f}{times[min(len(times) * 99 // 100, len(times) - 1)]:7.1f}{total('candles'):9}"
+            f"{total('revised'):8}"
         )
     return "\n".join(lines)
 
@@ -212,8 +214,8 @@ def main() -> int:
         for it in pool.map(_one, tasks):
             reports.append(it)
             if not is_good(it):
-                print(f"{it.venue} {it.seed}: {it}", flush=True)
-    print(table(reports))
+                print(f"{it.venue} {it.seed}: {it}", flush=True)  # noqa: T201 - a command's output
+    print(table(reports))  # noqa: T201
     return 0 if all(map(is_good, reports)) else 1
 
 

@@ -1,4 +1,4 @@
-"""Every way in which REST can spoil an answer, while an outage is being made good: nothing false, and all in the end."""
+"""Every way in which REST can spoil an answer while an outage is made good: nothing false, and all in the end."""
 import os
 
 import pytest

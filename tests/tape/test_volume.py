@@ -1,5 +1,6 @@
 """Where ids prove nothing: a minute with less volume than the venue's is a gap, told once and only when it is sure."""
 from decimal import Decimal as D
+from itertools import pairwise
 
 from msgspec import structs
 
@@ -123,7 +124,7 @@ def test_the_first_minute_is_proven_pair_by_pair_without_a_hole():
         pair = it.prove(trade(number, number * 100_000_000))
         pairs += [pair] if pair else []
     assert pairs[0][0].id == "id0"
-    assert all(before[1] is after[0] for before, after in zip(pairs, pairs[1:], strict=False))
+    assert all(before[1] is after[0] for before, after in pairwise(pairs))
     over = it.prove(trade(999, MINUTE))
     assert (over[0], over[1].id) == (pairs[-1][1], "id999")
     assert not it.proving
