@@ -1,8 +1,8 @@
 """Backfill against the simulated venues over real sockets: how much of what it may use of their REST it does use.
 
-A hole of 30,000 trades of one instrument is asked for by the real Backfill, Governor and Rest, again when it is full,
-as long as the time lasts: one request after the other. Kraken's pace is by pair, so that four are asked for at once;
-Bybit gives its newest trades only, and is asked for four holes in those. The simulator is another process, and refuses
+Holes of 30,000 trades, of a few instruments as after an outage, are asked for by the real Backfill, Governor and Rest,
+again when they are full, as long as the time lasts: in each hole one request after the other. Kraken's pace is by
+pair; Bybit gives its newest trades only, and is asked for holes in those. The simulator is another process, and refuses
 who asks too much: then this ends with exit code 1.
 """
 import asyncio
@@ -33,10 +33,11 @@ PACE, PAST_NS = 2.0, 20 * MINUTE  # so that there are as many trades
 BEGIN_NS = 10 * SECOND  # and a whole window at least: how it begins is left out
 MEASURED_NS = 60 * SECOND  # in whole windows
 TARGET = 0.9
-SYMBOLS = {  # one is enough, but where the venue's pace is by pair, or an answer is for one hole
-    "binance": ["BTCUSDT"], "binance-usdm": ["BTCUSDT"], "coinbase": ["BTC-USD"], "coinbase-exchange": ["BTC-USD"],
-    "okx": ["BTC-USDT"], "kraken": ["BTC/USDT", "ETH/USDT", "BTC/USD", "ETH/USD"],
-    "bybit": ["BTCUSDT", "ETHUSDT", "SOLUSDT", "linear:BTCUSDT"],
+DOLLARS = ["BTC-USD", "ETH-USD", "SOL-USD"]
+SYMBOLS = {
+    "binance": ["BTCUSDT"], "binance-usdm": ["BTCUSDT"], "coinbase": DOLLARS, "coinbase-exchange": DOLLARS,
+    "okx": ["BTC-USDT", "ETH-USDT", "SOL-USDT"], "kraken": ["BTC/USDT", "ETH/USDT", "BTC/USD", "ETH/USD"],
+    "bybit": ["BTCUSDT", "ETHUSDT", "SOLUSDT", "linear:BTCUSDT", "linear:ETHUSDT", "linear:SOLUSDT"],
 }
 NEWEST = 30  # trades of a hole at Bybit, which gives its newest 60 on spot
 
@@ -185,9 +186,9 @@ async def measure(name: str, where: Where) -> tuple[str, bool]:
 
 
 HEAD = f"""
-backfill: a hole of {HOLE:,} trades, asked for again and again, one request after the other (kraken: of four pairs;
-  bybit: {NEWEST} of the newest trades of four); all venues at once, over loopback, two processes. Steady state: at
-  least {MEASURED_NS // SECOND} s in whole windows, after at least {BEGIN_NS // SECOND} s and a window.
+backfill: holes of {HOLE:,} trades of a few instruments, asked for again and again, in each hole one request after the
+  other (bybit: {NEWEST} of the newest trades of each); all venues at once, over loopback, two processes. Steady state:
+  at least {MEASURED_NS // SECOND} s in whole windows, after at least {BEGIN_NS // SECOND} s and a window.
   trades   that were missing, and are had; what else was on the pages does not count
   ms       from a request to its answer, median
   used     weight in a window of so many s; permitted: what the governor leaves to backfill; limit: the venue's
