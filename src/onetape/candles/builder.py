@@ -263,7 +263,7 @@ class CandleBuilder:
         """All of it is there, or gaps say what is not."""
         if self._doubted_since is not None:
             since, self._doubted_since = self._doubted_since, None
-            self._recheck_held(since)
+            self._recheck(since, _NEVER)  # what is not held an earlier process may have emitted in doubt
 
     def _recheck_held(self, since: int) -> None:
         """What is not held was emitted while it was known."""
