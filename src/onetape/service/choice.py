@@ -15,11 +15,11 @@ from onetape.feed.patience import Patience
 from onetape.feed.standby import copies, group_of
 from onetape.model import Channel, Instrument, Kind, Subscription
 from onetape.nearest import nearest
+from onetape.pipeline import MINUTES
 from onetape.venues.base import Spec
 from onetape.venues.base import Timings as VenueTimings
 
 
-MINUTES = "1m"
 AUDIT_NS = MINUTE  # between two audits of a connection, where the venue's table and the settings say nothing else
 
 

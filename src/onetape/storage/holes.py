@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from onetape.clock import DAY, HOUR, MINUTE
 from onetape.model import TAPES, Channel, GapOpened, InstrumentId, Trade
 from onetape.storage.damage import Damage
-from onetape.storage.lake import Lake, Selection
+from onetape.storage.lake import Lake
+from onetape.storage.selection import of_one
 
 Tape = tuple[str, str, Channel]
 BrokenOff = dict[Tape, tuple[str, str]]
@@ -39,14 +40,14 @@ def _unproven(lake: Lake) -> Iterator[tuple[InstrumentId, Channel]]:
     for it in lake.instruments():
         id = InstrumentId(it.venue, it.symbol)
         for channel in TAPES:
-            last = lake.trades(_of(id, channel, limit=1))
+            last = lake.trades(of_one(id, channel=channel, limit=1))
             if last and last[0].after is None:
                 yield id, channel
 
 
 def _last(lake: Lake, id: InstrumentId, channel: Channel, until: int) -> Trade | None:
     """By our clock: the venue's may run ahead of it."""
-    return next(iter(lake.trades(_of(id, channel, limit=1), as_of=until)), None)
+    return next(iter(lake.trades(of_one(id, channel=channel, limit=1), as_of=until)), None)
 
 
 def _first(lake: Lake, id: InstrumentId, channel: Channel, last: Trade, damage: Damage) -> Trade | None:
@@ -54,17 +55,10 @@ def _first(lake: Lake, id: InstrumentId, channel: Channel, last: Trade, damage: 
     assert damage.from_time is not None
     for length in (MINUTE, HOUR, DAY, None):
         end = None if length is None else (damage.to_time or damage.found_at) + length
-        for it in lake.trades(_of(id, channel, start=last.exchange_time, end=end)):
+        for it in lake.trades(of_one(id, channel=channel, start=last.exchange_time, end=end)):
             if it.available_at > damage.from_time:
                 return it
     return None
-
-
-def _of(
-    id: InstrumentId, channel: Channel, start: int | None = None, end: int | None = None, limit: int | None = None,
-) -> Selection:
-    return Selection(
-        venue=id.venue, instruments=frozenset({id}), channel=channel, start=start, end=end, limit=limit)
 
 
 def _gap(last: Trade, first: Trade, cause: str, now: int) -> GapOpened:

@@ -10,6 +10,7 @@ from onetape.clock import DAY, HOUR, MINUTE, interval_ns
 from onetape.model import TAPES, Candle, Channel, InstrumentId, Trade
 from onetape.storage.catalog import TapeId
 from onetape.storage.lake import Lake, Selection, StoredGap
+from onetape.storage.selection import of_one
 from onetape.tape.coverage import Coverage
 from onetape.tape.history import History
 from onetape.tape.ledger import VENUE_HOLE, LedgerState, OpenGap
@@ -42,16 +43,16 @@ class Stored:
         if tuple(id) not in self.pairs:
             return History(feeds_candles=feeds is channel)
         feeds = feeding(self.lake, self.coverage, id) or feeds
-        last = self.lake.trades(_of(id, channel=channel, limit=1))
+        last = self.lake.trades(of_one(id, channel=channel, limit=1))
         if not last:
             return History(ledger=self._ledger(id, channel), feeds_candles=feeds is channel)
         final_until, candles = self._candles(id, intervals, last[0].exchange_time)
         since = candles[-1].end if candles else None if final_until is None else _longest(final_until, intervals)
-        trades = self.lake.trades(_of(id, channel=channel, start=since))
+        trades = self.lake.trades(of_one(id, channel=channel, start=since))
         covered_since = _since(self._covered(id, channel))
         if last[0].after is None:  # it is known since its first trade, but for the gaps on record
-            known = self.lake.trades(_of(id, channel=channel, start=last[0].exchange_time - UNJUDGED_NS))
-            before = self.lake.trades(_of(id, channel=channel, end=known[0].exchange_time, limit=1))
+            known = self.lake.trades(of_one(id, channel=channel, start=last[0].exchange_time - UNJUDGED_NS))
+            before = self.lake.trades(of_one(id, channel=channel, end=known[0].exchange_time, limit=1))
             trades = sorted({it.id: it for it in (*before, *known, *trades)}.values(), key=lambda it: it.exchange_time)
             covered_since = trades[0].exchange_time
         return History(
@@ -68,7 +69,7 @@ class Stored:
         """Of the trades of an hour, given by its start."""
         if tuple(id) not in self.pairs:
             return []
-        return [it.id for it in self.lake.trades(_of(id, channel=channel, start=hour, end=hour + HOUR))]
+        return [it.id for it in self.lake.trades(of_one(id, channel=channel, start=hour, end=hour + HOUR))]
 
     def _candles(self, id: InstrumentId, intervals: Sequence[str], last: int) -> tuple[int | None, list[Candle]]:
         """Until when candles are final, and the final minutes of those that are not, as far as there are any."""
@@ -76,7 +77,7 @@ class Stored:
         if final_until is None or "1m" not in intervals:
             return final_until, []
         since = _longest(final_until, intervals)
-        minutes = self.lake.candles(_of(id, start=since + 1), "1m")
+        minutes = self.lake.candles(of_one(id, start=since + 1), "1m")
         return final_until, [it for it in minutes if it.start >= since]
 
     def _ledger(self, id: InstrumentId, channel: Channel) -> LedgerState:
@@ -113,7 +114,7 @@ class Stored:
 def feeding(lake: Lake, coverage: Coverages, id: InstrumentId) -> Channel | None:
     """The channel whose stored trades make the candles: the one that is stored for longest, else the venue's tape."""
     tape = VENUES[id.venue].spec.capabilities.tape if id.venue in VENUES else Channel.TRADES
-    stored = [it for it in TAPES if lake.trades(_of(id, channel=it, limit=1))]
+    stored = [it for it in TAPES if lake.trades(of_one(id, channel=it, limit=1))]
     if len(stored) < 2:
         return stored[0] if stored else None
     return min(stored, key=lambda it: (_since(coverage.get((*id, it), UNPROVEN)) or 0, it is not tape))
@@ -152,7 +153,7 @@ def rebuild(
     for start, end in _parts(lake, id, tape.channel, structs.replace(stale, end=min(stale.end, until))):
         known: dict[int, int] = {}
         trades = _noting(_hourly(lake, id, tape.channel, start, end), stale.interval, known)
-        stored = {it.end: it for it in lake.candles(_of(id, start=start + 1, end=end + 1), stale.interval)}
+        stored = {it.end: it for it in lake.candles(of_one(id, start=start + 1, end=end + 1), stale.interval)}
         built = build(trades, stale.interval, now, until=end, covered_since=tape.since, gaps=tape.missing)
         changed = list(_revisions(built, stored, known))
         yield Rebuilt(start, end, len(built) - len(changed), changed)
@@ -160,7 +161,7 @@ def rebuild(
 
 def final_in(lake: Lake, id: InstrumentId, channel: Channel, interval: str) -> int:
     """The end of the last candle of an interval, stored or not, that is over as far as the store knows."""
-    (last,) = lake.trades(_of(id, channel=channel, limit=1))
+    (last,) = lake.trades(of_one(id, channel=channel, limit=1))
     until = finished_until(lake, id, last.exchange_time)
     length = interval_ns(interval)
     return Series(interval, 0, carry_empty=False).end_of(last.exchange_time if until is None else until) - length
@@ -184,7 +185,7 @@ def _tape(lake: Lake, coverage: Coverages, id: InstrumentId, as_of: int | None =
     since = _since(known)
     if since is not None and as_of is None:
         return _Tape(channel, since, _holes(known))
-    selection = _of(id, channel=channel)
+    selection = of_one(id, channel=channel)
     span = lake.spans(selection, as_of=as_of).get((*id, channel))
     gaps = lake.gaps(selection, as_of=as_of)
     missing = [(it.from_time, it.to_time) for it in gaps if it.state != "healed"]
@@ -194,7 +195,7 @@ def _tape(lake: Lake, coverage: Coverages, id: InstrumentId, as_of: int | None =
 def _hourly(lake: Lake, id: InstrumentId, channel: Channel, start: int, end: int) -> Iterator[Trade]:
     """Of a long candle as of a short one no more than an hour is held."""
     for begin in range(start, end, HOUR):
-        yield from lake.trades(_of(id, channel=channel, start=begin, end=min(begin + HOUR, end)))
+        yield from lake.trades(of_one(id, channel=channel, start=begin, end=min(begin + HOUR, end)))
 
 
 def _noting(trades: Iterable[Trade], interval: str, known: dict[int, int]) -> Iterator[Trade]:
@@ -225,10 +226,10 @@ def _running(lake: Lake, coverage: Coverages, id: InstrumentId, interval: str, a
     tape = _tape(lake, coverage, id, as_of)
     if tape is None:
         return
-    (last,) = lake.trades(_of(id, channel=tape.channel, limit=1), as_of=as_of)
+    (last,) = lake.trades(of_one(id, channel=tape.channel, limit=1), as_of=as_of)
     until = finished_until(lake, id, last.exchange_time, as_of)
     since = None if until is None else _longest(until, (interval,))
-    trades = lake.trades(_of(id, channel=tape.channel, start=since), as_of=as_of)
+    trades = lake.trades(of_one(id, channel=tape.channel, start=since), as_of=as_of)
     known: dict[int, int] = {}
     built = build(
         _noting(trades, interval, known), interval, last.available_at, until=_NEVER, covered_since=tape.since,
@@ -241,7 +242,7 @@ def _running(lake: Lake, coverage: Coverages, id: InstrumentId, interval: str, a
 
 def finished_until(lake: Lake, id: InstrumentId, last: int, as_of: int | None = None) -> int | None:
     """Until when the candles of a tape are final whose last trade has this time; None: none is."""
-    near = lake.candles(_of(id, start=last - DAY), as_of=as_of) or lake.candles(_of(id, limit=1), as_of=as_of)
+    near = lake.candles(of_one(id, start=last - DAY), as_of=as_of) or lake.candles(of_one(id, limit=1), as_of=as_of)
     return near[-1].end if near else None
 
 
@@ -268,7 +269,7 @@ def _parts(lake: Lake, id: InstrumentId, channel: Channel, stale: StaleRange) ->
     length = interval_ns(stale.interval)
     step = length * max(1, HOUR // length)
     end = stale.end
-    while last := lake.trades(_of(id, channel=channel, start=stale.start, end=end, limit=1)):
+    while last := lake.trades(of_one(id, channel=channel, start=stale.start, end=end, limit=1)):
         start = last[0].exchange_time - (last[0].exchange_time - stale.start) % step
         yield start, min(start + step, stale.end)
         end = start
@@ -291,12 +292,3 @@ def _since(coverage: Coverage) -> int | None:
 def _holes(coverage: Coverage) -> list[tuple[int, int]]:
     intervals = list(coverage)
     return [(left.to_time, right.from_time) for left, right in pairwise(intervals)]
-
-
-def _of(
-    id: InstrumentId, *, channel: Channel | None = None, start: int | None = None, end: int | None = None,
-    limit: int | None = None,
-) -> Selection:
-    return Selection(
-        venue=id.venue, instruments=frozenset({id}), channel=channel, start=start, end=end, limit=limit,
-    )

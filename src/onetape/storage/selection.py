@@ -28,6 +28,16 @@ class Selection(Struct, frozen=True, kw_only=True):
     """So many of the newest."""
 
 
+def of_one(
+    id: InstrumentId, *, channel: Channel | None = None, start: int | None = None, end: int | None = None,
+    limit: int | None = None,
+) -> Selection:
+    """Of one instrument."""
+    return Selection(
+        venue=id.venue, instruments=frozenset({id}), channel=channel, start=start, end=end, limit=limit,
+    )
+
+
 class Where(Struct, frozen=True):
     """Conditions that all must hold, and their parameters."""
 
