@@ -49,7 +49,7 @@ def speaking(liveness, subscription, times=MIN_HISTORY, every=SECOND, start=0):
 
 def test_a_socket_is_silent_from_its_limit_on():
     liveness = watching(TRADES, silence_ns=30 * SECOND)
-    liveness.frame(5 * SECOND)
+    liveness.frame_at = 5 * SECOND
     assert liveness.wake(35 * SECOND - 1) == []
     assert liveness.wake(35 * SECOND) == [SocketSilent(30 * SECOND)]
 
@@ -69,7 +69,7 @@ def test_a_book_that_never_keeps_silent_for_so_long_is_dead_without_siblings_too
 
 def test_any_frame_breaks_the_silence_of_the_socket():
     liveness = watching(TRADES, silence_ns=30 * SECOND)
-    liveness.frame(29 * SECOND)
+    liveness.frame_at = 29 * SECOND
     assert liveness.wake(58 * SECOND) == []
 
 
@@ -77,7 +77,7 @@ def test_a_silent_socket_is_told_once_until_it_speaks_again():
     liveness = watching(TRADES, silence_ns=30 * SECOND)
     told = [verdict for second in range(30, 60) for verdict in liveness.wake(second * SECOND)]
     assert told == [SocketSilent(30 * SECOND)]
-    liveness.frame(60 * SECOND)
+    liveness.frame_at = 60 * SECOND
     assert liveness.wake(89 * SECOND) == []
     assert liveness.wake(90 * SECOND) == [SocketSilent(30 * SECOND)]
 
@@ -102,7 +102,7 @@ def test_a_heartbeat_is_missed_only_where_one_was_ever_heard():
 def test_frames_are_no_heartbeat():
     liveness = watching(heartbeat_ns=10 * SECOND, silence_ns=10 * SECOND)
     liveness.heartbeat(0)
-    liveness.frame(10 * SECOND)
+    liveness.frame_at = 10 * SECOND
     assert liveness.wake(10 * SECOND) == [HeartbeatSilent(10 * SECOND)]
 
 
@@ -283,8 +283,10 @@ def test_it_never_fails_and_names_only_what_it_was_told_to_expect(actions):
             named = [it.subscription for it in verdicts if isinstance(it, SubscriptionSilent | BookFrozen)]
             assert set(named) <= expected
             assert all(count == 1 for count in Counter(named).values())
-        elif verb in ("frame", "heartbeat"):
-            getattr(liveness, verb)(now)
+        elif verb == "frame":
+            liveness.frame_at = now
+        elif verb == "heartbeat":
+            liveness.heartbeat(now)
         elif verb == "expect":
             liveness.expect(subscription, now)
             expected.add(subscription)

@@ -24,7 +24,7 @@ def named(watch, now):
 
 def test_nothing_asked_is_nothing_to_wait_for():
     watch = SubscriptionWatch(ACK, FIRST)
-    assert (watch.waiting, watch.next_wake(), watch.wake(10**18)) == (0, None, [])
+    assert (len(watch.open), watch.next_wake(), watch.wake(10**18)) == (0, None, [])
 
 
 def test_what_is_not_acknowledged_in_time_is_stuck():
@@ -45,7 +45,7 @@ def test_acknowledged_but_silent_is_stuck_where_something_always_comes():
 def test_a_channel_that_may_be_quiet_for_hours_is_done_with_its_ack(channel):
     watch = asking(Subscription("A", channel))
     watch.acked([Subscription("A", channel)])
-    assert watch.waiting == (channel in PROMPT)
+    assert len(watch.open) == (channel in PROMPT)
 
 
 def test_trades_may_take_hours():
@@ -56,9 +56,9 @@ def test_trades_may_take_hours():
 def test_data_counts_as_the_ack():
     watch = asking(BOOK)
     watch.data(BOOK)
-    assert (watch.waiting, watch.next_wake()) == (0, None)
+    assert (len(watch.open), watch.next_wake()) == (0, None)
     watch.acked([BOOK])
-    assert watch.waiting == 0
+    assert len(watch.open) == 0
 
 
 def test_each_request_in_vain_waits_twice_as_long_up_to_five_minutes():
@@ -101,7 +101,7 @@ def test_a_refusal_is_asked_again_later_each_time():
 def test_a_refusal_of_what_nobody_asked_for_is_nothing():
     watch = asking(BOOK)
     watch.refused(TRADES, 0)
-    assert (watch.waiting, watch.next_wake()) == (1, ACK)
+    assert (len(watch.open), watch.next_wake()) == (1, ACK)
 
 
 def test_data_after_a_refusal_takes_the_retry_away():
@@ -156,8 +156,8 @@ def test_every_open_request_has_a_deadline_ahead_that_asking_again_moves_on(step
                 watch.asked([it], now)
             case "refused":
                 watch.refused(it, now)
-        assert (watch.next_wake() is None) == (watch.waiting == 0)
-        if watch.waiting:
+        assert (watch.next_wake() is None) == (len(watch.open) == 0)
+        if len(watch.open):
             assert watch.next_wake() <= now + LONGEST_RETRY_NS
         due = [each.subscription for each in watch.wake(now)]
         watch.asked(due, now)

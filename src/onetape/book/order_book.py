@@ -1,10 +1,15 @@
 """The resting orders of one instrument, by price level: the reference in pure Python."""
+from array import array
 from bisect import bisect_left, bisect_right, insort
 from decimal import Decimal
 
 from msgspec import Struct
 
 from onetape.model import Level, Levels
+
+
+Whole = tuple[list[Level], Decimal | None]
+"""All levels of a side, and its edge."""
 
 
 class Window(Struct, frozen=True):
@@ -85,6 +90,12 @@ class _Side:
             return len(self.prices) - bisect_left(self.prices, self.edge)
         return bisect_right(self.prices, self.edge)
 
+    def take_over(self, levels: list[Level], edge: Decimal | None) -> None:
+        """Best first."""
+        self.sizes = dict(levels)
+        self.prices = sorted(self.sizes)
+        self.edge = edge
+
     def best(self, depth: int) -> list[Level]:
         known = self.known()
         depth = min(depth or known, known)
@@ -132,6 +143,13 @@ class OrderBook:
             else:
                 side.cut(self._keep)
 
+    def take_over(self, keep: int, bids: Whole, asks: Whole, orphans: int) -> None:
+        """From a book that the compiled kernel cannot hold: levels best first, with the edge."""
+        self._keep = keep
+        self._bids.take_over(*bids)
+        self._asks.take_over(*asks)
+        self._bids.orphans = orphans
+
     def bids(self, depth: int = 0) -> list[Level]:
         """Best first, up to ``depth`` (0: all), never beyond the edge of what is known."""
         return self._bids.best(depth)
@@ -139,6 +157,24 @@ class OrderBook:
     def asks(self, depth: int = 0) -> list[Level]:
         """Best first, up to ``depth`` (0: all), never beyond the edge of what is known."""
         return self._asks.best(depth)
+
+    @property
+    def best_bid(self) -> Level | None:
+        """None: there is none inside the edge."""
+        return next(iter(self._bids.best(1)), None)
+
+    @property
+    def best_ask(self) -> Level | None:
+        """None: there is none inside the edge."""
+        return next(iter(self._asks.best(1)), None)
+
+    def float64(self, depth: int = 0) -> "tuple[array[float], array[float], array[float], array[float]]":
+        """Bid prices, bid sizes, ask prices, ask sizes, best first, as buffers of float64. Inexact by nature."""
+        bids, asks = self.bids(depth), self.asks(depth)
+        return (
+            array("d", [float(price) for price, _ in bids]), array("d", [float(size) for _, size in bids]),
+            array("d", [float(price) for price, _ in asks]), array("d", [float(size) for _, size in asks]),
+        )
 
     @property
     def crossed(self) -> bool:
@@ -157,6 +193,13 @@ class OrderBook:
         return (
             None if self._bids.edge is None else self._bids.known(),
             None if self._asks.edge is None else self._asks.known(),
+        )
+
+    def lacks(self, bids: int, asks: int) -> bool:
+        """Inside a known edge there are fewer levels than these."""
+        return (
+            (self._bids.edge is not None and self._bids.known() < bids)
+            or (self._asks.edge is not None and self._asks.known() < asks)
         )
 
     @property

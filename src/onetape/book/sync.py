@@ -19,7 +19,7 @@ from collections.abc import Callable, Sequence
 
 from msgspec import structs
 
-from onetape.book.order_book import OrderBook
+from onetape.book import OrderBook
 from onetape.book.rules import BookRules, Snapshots
 from onetape.clock import SECOND
 from onetape.model import (
@@ -37,6 +37,7 @@ from onetape.model import (
 MAX_PENDING = 5_000  # deltas that wait for a snapshot: eight minutes at 10/s
 MAX_PENDING_LEVELS = 500_000  # in them
 JOIN_NS = 5 * SECOND  # for so long a fetched snapshot is good for being joined
+_LIVE = TrustState.LIVE  # what an enum gives by name it has to look for, with every frame: 70 ns in Python 3.11
 
 Checksum = Callable[[str, Sequence[Level], Sequence[Level]], int]
 Output = BookSnapshot | BookDelta | FeedStatus | NeedSnapshot
@@ -79,11 +80,9 @@ class BookSync:
 
     def receive(self, event: BookSnapshot | BookDelta, now: int) -> list[Output]:
         """An event of the stream. Raises BadLevels, the book unchanged: the caller then distrusts."""
-        if isinstance(event, BookSnapshot):
-            return self._start(event, None, now)
-        if self._following:
-            return self._follow(event, now)
-        return self._hold(event, now)
+        if isinstance(event, BookDelta):
+            return self._follow(event, now) if self._following else self._hold(event, now)
+        return self._start(event, None, now)
 
     def join(self, snapshot: BookSnapshot, epoch: int, now: int) -> list[Output]:
         """A snapshot that was fetched apart from the stream. Raises BadLevels, the book unchanged."""
@@ -201,7 +200,7 @@ class BookSync:
         self._whole_each_time = snapshot.verification == "none" and not self._rules.counted
         bids, asks = self.book.held
         self._required = min(self.book.window.depth, bids), min(self.book.window.depth, asks)
-        if not self._sum_holds(snapshot.checksum):
+        if snapshot.checksum is not None and not self._sum_holds(snapshot.checksum):
             return self._break("the checksum of the snapshot does not hold", now)
         self._following = True
         out = self._passed(snapshot, now)
@@ -237,13 +236,16 @@ class BookSync:
             if sequence <= here:
                 self.ignored += 1
                 return []
-        self.book.apply(delta.bids, delta.asks)
+        book = self.book
+        book.apply(delta.bids, delta.asks)
         self._here, self._last_after, self._joining, self.time = sequence, after, False, delta.exchange_time
         self.applied += 1
-        if not self._sum_holds(delta.checksum):
+        if delta.checksum is not None and not self._sum_holds(delta.checksum):
             return self._break(f"the checksum does not hold after {sequence}", now)
-        if self._thin():
+        if book.lacks(*self._required):
             return self._break("too few levels inside the known edge", now)
+        if self.state is _LIVE and not book.crossed:  # nearly always
+            return [delta]
         return self._passed(delta, now)
 
     def _gap(self, delta: BookDelta, now: int) -> list[Output]:
@@ -255,7 +257,7 @@ class BookSync:
     def _passed(self, event: BookSnapshot | BookDelta, now: int) -> list[Output]:
         """The event, with the change of trust that it brings: a bad one is told before it, a good one after."""
         if not self.book.crossed or self.may_cross:
-            return [event] if self.state is TrustState.LIVE else [event, self._status(TrustState.LIVE, "", now)]
+            return [event] if self.state is _LIVE else [event, self._status(TrustState.LIVE, "", now)]
         out: list[Output] = []
         if self.state is TrustState.CROSSED:
             self._crossed_messages += 1
@@ -267,15 +269,7 @@ class BookSync:
             return [*out, event]
         return out + self._resync("crossed")
 
-    def _thin(self) -> bool:
-        return any(
-            known is not None and known < required
-            for known, required in zip(self.book.known, self._required, strict=True)
-        )
-
-    def _sum_holds(self, checksum: int | None) -> bool:
-        if checksum is None:
-            return True
+    def _sum_holds(self, checksum: int) -> bool:
         depth = self._rules.checksum_depth
         return self._checksum(self.id.symbol, self.book.bids(depth), self.book.asks(depth)) == checksum
 

@@ -43,11 +43,13 @@ Verdict = SocketSilent | HeartbeatSilent | SubscriptionSilent | BookFrozen
 class _Pulse:
     """The habits of one subscription."""
 
-    __slots__ = ("arrivals", "changed", "last", "longest", "most", "suspected", "traded", "vain")
+    __slots__ = ("arrivals", "book", "changed", "last", "longest", "most", "suspected", "traded", "trades", "vain")
 
     def __init__(self, now: int, most_ns: int) -> None:
         self.arrivals, self.longest, self.last, self.suspected = 0, 0, now, False
         self.changed = self.traded = 0  # of a book: its arrivals when last looked at, and trades elsewhere until then
+        self.trades = 0  # of a book: those here since its last change
+        self.book: _Pulse | None = None  # of a tape: the book here that has to move with it
         self.vain = 0  # how often it was asked for again before it ever spoke
         self.most = most_ns
 
@@ -67,13 +69,15 @@ class Liveness:
     ) -> None:
         self._beside = beside
         self._silence_ns, self._heartbeat_ns = silence_ns, heartbeat_ns
-        self._frame = self._heartbeat = self._data = now
+        self.frame_at = now
+        """When the last frame of any kind came: whoever hears it says so here."""
+        self._heartbeat = self._data = now
         self._heartbeats = 0
-        self._told_frame = self._told_heartbeat = False  # its silence was told, and it lasts
+        self._told_frame: int | None = None  # the frame since which the silence was told, and lasts
+        self._told_heartbeat = False  # likewise
         self._next = now + SECOND
         self.pulses: dict[Subscription, _Pulse] = {}
         self.books: dict[str, Subscription] = {}
-        self._trades: dict[str, int] = {}  # trades here since the last change of the book, by symbol
 
     def expect(self, subscription: Subscription, now: int, most_ns: int = 0) -> None:
         """This subscription is watched from now on; ``most_ns``: the silence that it never keeps if it is alive."""
@@ -81,15 +85,19 @@ class Liveness:
         if subscription.channel is Channel.BOOK:
             self.books[subscription.symbol] = subscription
             self.pulses[subscription].traded = self._traded_elsewhere(subscription.symbol)
+        self._pair(subscription.symbol)
 
     def forget(self, subscription: Subscription) -> None:
         self.pulses.pop(subscription, None)
         if self.books.get(subscription.symbol) == subscription:
             del self.books[subscription.symbol]
-        self._trades.pop(subscription.symbol, None)
+        self._pair(subscription.symbol)
 
-    def frame(self, now: int) -> None:
-        self._frame, self._told_frame = now, False
+    def _pair(self, symbol: str) -> None:
+        book = self.pulses.get(self.books[symbol]) if symbol in self.books else None
+        for channel in TAPES:
+            if (tape := self.pulses.get(Subscription(symbol, channel))) is not None:
+                tape.book = book
 
     def heartbeat(self, now: int) -> None:
         self._heartbeat, self._told_heartbeat = now, False
@@ -99,18 +107,13 @@ class Liveness:
         pulse = self.pulses.get(subscription)
         if pulse is None:
             return
-        if pulse.arrivals:
-            pulse.longest = max(pulse.longest, now - pulse.last)
+        if now - pulse.last > pulse.longest and pulse.arrivals:
+            pulse.longest = now - pulse.last
         pulse.arrivals += 1
         pulse.last = self._data = now
-        pulse.suspected = False
-        symbol = subscription.symbol
-        if symbol not in self.books:
-            return
-        if subscription.channel is Channel.BOOK:
-            self._trades[symbol] = 0
-        elif subscription.channel in TAPES:
-            self._trades[symbol] = self._trades.get(symbol, 0) + 1
+        pulse.suspected, pulse.trades = False, 0
+        if pulse.book is not None:
+            pulse.book.trades += 1
 
     def next_wake(self) -> int | None:
         """Once a second is exact enough for silences of many seconds, and cheap; None if nothing is watched."""
@@ -119,10 +122,10 @@ class Liveness:
     def wake(self, now: int) -> list[Verdict]:
         """What has become suspicious since the last time; each fact once until it heals."""
         self._next = now + SECOND
-        silent = now - self._frame
+        silent = now - self.frame_at
         if self._silence_ns and self.pulses and silent >= self._silence_ns:  # who asked for nothing hears nothing
-            told, self._told_frame = self._told_frame, True
-            return [] if told else [SocketSilent(silent)]
+            told, self._told_frame = self._told_frame, self.frame_at
+            return [] if told == self.frame_at else [SocketSilent(silent)]
         beat = now - self._heartbeat
         if self._heartbeat_ns and self._heartbeats and beat >= self._heartbeat_ns:
             told, self._told_heartbeat = self._told_heartbeat, True
@@ -159,7 +162,7 @@ class Liveness:
             pulse, traded = self.pulses[book], self._traded_elsewhere(symbol)
             if pulse.changed != pulse.arrivals or traded < pulse.traded:  # less: another connection brings them now
                 pulse.changed, pulse.traded = pulse.arrivals, traded
-            trades = self._trades.get(symbol, 0) + traded - pulse.traded
+            trades = pulse.trades + traded - pulse.traded
             if trades >= FROZEN_TRADES and now - pulse.last >= FROZEN_NS and not pulse.suspected:
                 pulse.suspected = True
                 found.append(BookFrozen(book, trades))

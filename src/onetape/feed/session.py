@@ -3,7 +3,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 
-from onetape.book.order_book import OrderBook, Window
+from onetape.book import OrderBook, Window
 from onetape.book.rules import Snapshots
 from onetape.book.sync import BookSync, Output
 from onetape.clock import HOUR, SECOND
@@ -73,6 +73,7 @@ MAX_UNKNOWN = 10_000  # frames of kinds that nobody knows, likewise
 MAX_STRANGERS = 1_000  # symbols that nobody asked for and that came all the same
 
 BookFactory = Callable[[Window], OrderBook]
+_LIVE = TrustState.LIVE
 
 
 class _Feed:
@@ -152,7 +153,7 @@ class Session:
     @property
     def settled(self) -> bool:
         """Data flows, every book is live, and no subscription has anything left to prove."""
-        return bool(self.delivered) and not self.lacking and not self._watch.waiting
+        return bool(self.delivered) and not self.lacking and not self._watch.open
 
     @property
     def lacking(self) -> int:
@@ -292,29 +293,34 @@ class Session:
 
     def pinged(self, now: int) -> None:
         """A ping or pong frame of the WebSocket itself: the socket lives."""
-        self._liveness.frame(now)
+        self._liveness.frame_at = now
 
     def receive(self, frame: bytes, now: int) -> list[Event | Command]:
         """A frame as it came from the socket."""
         self.frames += 1
         self._refused_frame = None
-        self._liveness.frame(now)
+        self._liveness.frame_at = now
         out: list[Event | Command] = []
-        if self._vain > MAX_VAIN or self._unheard > MAX_UNKNOWN:
-            what = "could not be read" if self._vain > MAX_VAIN else "are of no known kind"
-            out.append(Reconnect(f"{max(self._vain, self._unheard)} frames in a row {what}"))
-            self._vain = self._unheard = 0
         try:
             parsed = self.venue.parse(frame, now)
         except UNREADABLE as error:
-            self._vain += 1
             if isinstance(error, BadFrame) and error.channel:  # its parser could still tell
                 self._quarantine(frame, str(error), error.symbol, Channel(error.channel), now, out)
             else:
                 self._quarantine(frame, str(error), *self.venue.blame(frame), now, out)
+            self._vain += 1
+            if self._vain > MAX_VAIN:
+                out.append(Reconnect(f"{self._vain} frames in a row could not be read"))
+                self._vain = 0
             return out
         for it in parsed:
-            self._take(it, frame, now, out)
+            match it:
+                case BookDelta() | BookSnapshot():
+                    self._take_book(it, frame, now, out)
+                case Trade() if it.price and it.size:
+                    self._take_market(it, it.channel, "", frame, now, out)
+                case _:
+                    self._take_other(it, frame, now, out)
         return out
 
     def receive_rest(
@@ -410,7 +416,8 @@ class Session:
 
     # --- what frames say --------------------------------------------------------------------------------------------
 
-    def _take(self, it: Parsed, frame: bytes, now: int, out: list[Event | Command]) -> None:
+    def _take_other(self, it: Parsed, frame: bytes, now: int, out: list[Event | Command]) -> None:
+        """Than what nearly all frames bring."""
         match it:
             case BookDelta() | BookSnapshot():
                 self._take_book(it, frame, now, out)
@@ -455,24 +462,27 @@ class Session:
             case Unknown():
                 self.counters["unknown"] += 1
                 self._unheard += 1
+                if self._unheard > MAX_UNKNOWN:
+                    out.append(Reconnect(f"{self._unheard} frames in a row are of no known kind"))
+                    self._unheard = 0
 
     def _take_market(
         self, it: Trade | Skipped | Quote | Ticker | Candle, channel: Channel, interval: str, frame: bytes, now: int,
         out: list[Event | Command],
     ) -> None:
-        if not self._knows(it.symbol) and it.symbol in self._left_behind:
-            self.counters["not asked for"] += 1
-            return
-        if not self._knows(it.symbol):
-            self._quarantine(frame, f"unknown symbol {it.symbol[:40]!r}", it.symbol, channel, now, out)
-            return
         subscription = self._channels.get((it.symbol, interval or channel))
+        if subscription is None and not self._knows(it.symbol):
+            if it.symbol in self._left_behind:
+                self.counters["not asked for"] += 1
+            else:
+                self._quarantine(frame, f"unknown symbol {it.symbol[:40]!r}", it.symbol, channel, now, out)
+            return
         self._heard(subscription, now)
         if self.overlap is not None:
             self._hear_beyond_ids(it.exchange_time, now, out)
             if isinstance(it, Trade) and subscription is not None and (silence := self.overlap.trade(it, now)):
                 self._doubt([subscription], f"no trade for {silence / SECOND:.1f} s, unlike before", now, out)
-        if subscription in self.awaited:
+        if self.awaited and subscription in self.awaited:
             self.awaited.remove(subscription)
             out.append(self._status(subscription, TrustState.LIVE, "", now))
         out.append(it)
@@ -511,7 +521,8 @@ class Session:
         self.delivered += 1
         self._vain = self._unheard = 0
         if subscription is not None:
-            self._watch.data(subscription)
+            if self._watch.open:
+                self._watch.data(subscription)
             self._liveness.data(subscription, now)
             if self._dropped or self._given_up:
                 self._given_up.pop(subscription, None)

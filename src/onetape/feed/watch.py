@@ -37,7 +37,8 @@ class SubscriptionWatch:
     def __init__(self, ack_ns: int, first_frame_ns: int) -> None:
         self._ack_ns, self._first_frame_ns = ack_ns, first_frame_ns
         self._entries: dict[Subscription, _Entry] = {}
-        self._open: set[Subscription] = set()  # those that still wait for something
+        self.open: set[Subscription] = set()
+        """Those that have not shown yet that they work."""
 
     def asked(self, subscriptions: Iterable[Subscription], now: int) -> None:
         for it in subscriptions:
@@ -47,43 +48,38 @@ class SubscriptionWatch:
             else:
                 entry.asked, entry.acked, entry.seen, entry.retry_at = now, False, False, None
                 entry.attempts += 1
-            self._open.add(it)
+            self.open.add(it)
 
     def acked(self, subscriptions: Iterable[Subscription]) -> None:
         for it in subscriptions:
             if entry := self._entries.get(it):
                 entry.acked = True
                 if it.channel not in PROMPT:
-                    self._open.discard(it)
+                    self.open.discard(it)
 
     def data(self, subscription: Subscription) -> None:
-        if subscription in self._open:
+        if subscription in self.open:
             entry = self._entries[subscription]
             entry.acked = entry.seen = True
             entry.attempts, entry.retry_at = 1, None
-            self._open.discard(subscription)
+            self.open.discard(subscription)
 
     def refused(self, subscription: Subscription, now: int) -> None:
         """Transient: it will be asked for again, later each time."""
         if entry := self._entries.get(subscription):
             wait = min(FIRST_RETRY_NS << min(entry.attempts - 1, 10), LONGEST_RETRY_NS)
             entry.retry_at = now + wait
-            self._open.add(subscription)
+            self.open.add(subscription)
 
     def forget(self, subscription: Subscription) -> None:
         self._entries.pop(subscription, None)
-        self._open.discard(subscription)
-
-    @property
-    def waiting(self) -> int:
-        """Subscriptions that have not shown yet that they work."""
-        return len(self._open)
+        self.open.discard(subscription)
 
     def next_wake(self) -> int | None:
-        return min((due for it in self._open if (due := self._deadline(it)) is not None), default=None)
+        return min((due for it in self.open if (due := self._deadline(it)) is not None), default=None)
 
     def wake(self, now: int) -> Sequence[Stuck]:
-        late = sorted(it for it in self._open if (due := self._deadline(it)) is not None and due <= now)
+        late = sorted(it for it in self.open if (due := self._deadline(it)) is not None and due <= now)
         return [Stuck(it, self._why(self._entries[it])) for it in late]
 
     def _deadline(self, subscription: Subscription) -> int | None:

@@ -62,7 +62,7 @@ TAPES = (Channel.TRADES, Channel.AGG_TRADES)
 """The channels that bring trades."""
 
 
-class Subscription(Struct, frozen=True, order=True):
+class Subscription(Struct, frozen=True, order=True, cache_hash=True):
     """(symbol, channel), with the depth of a book or the interval of candles where the channel needs one."""
 
     symbol: str

@@ -85,29 +85,29 @@ class Levels:
     turn out to be unreadable (BadLevels). An order book takes all of it or nothing.
     """
 
-    __slots__ = ("_levels", "_raw", "_shape", "_tag")
+    __slots__ = ("_levels", "raw", "shape", "tag")
 
     def __init__(self, raw: Raw, shape: Shape, tag: str = "") -> None:
-        self._raw: Raw | None = raw
-        self._shape, self._tag = shape, tag
+        self.raw: Raw | None = raw
+        self.shape, self.tag = shape, tag
         self._levels: list[Level] | None = None
 
     @classmethod
     def of(cls, levels: Iterable[Level]) -> "Levels":
         """From (price, size) pairs of Decimal."""
         self = cls.__new__(cls)
-        self._raw, self._shape, self._tag, self._levels = None, Shape.PAIRS, "", list(levels)
+        self.raw, self.shape, self.tag, self._levels = None, Shape.PAIRS, "", list(levels)
         return self
 
     def read(self) -> list[Level]:
         """The levels as a list that the caller must not change. Raises BadLevels."""
         if self._levels is None:
-            assert self._raw is not None
+            assert self.raw is not None
             try:
-                self._levels = _READERS[self._shape](self._raw, self._tag)
+                self._levels = _READERS[self.shape](self.raw, self.tag)
             except (DecodeError, BadNumber, IndexError, UnicodeDecodeError) as error:
                 raise BadLevels(f"levels: {error}") from error
-            self._raw = None  # a snapshot's frame may be 5 MB: do not keep it alive
+            self.raw = None  # a snapshot's frame may be 5 MB: do not keep it alive
         return self._levels
 
     def float64(self) -> "tuple[array[float], array[float]]":
