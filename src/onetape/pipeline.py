@@ -7,6 +7,7 @@ same transaction as the trades that they speak of.
 """
 from collections import Counter
 from enum import Enum
+from heapq import heappop, heappush
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct, structs
@@ -43,7 +44,7 @@ from onetape.tape.coverage import Covered
 from onetape.tape.history import History
 from onetape.tape.ledger import GRACE_NS, OpenGap, Output, TradeLedger
 from onetape.tape.volume import VolumeCheck
-from onetape.tape.validation import EARLIEST, SanityCheck, impossible, skipped, worthless
+from onetape.tape.validation import EARLIEST, Recent, SanityCheck, impossible, skipped, worthless
 
 NOTHING: Sequence[Need] = ()
 _NEVER = 1 << 63
@@ -86,13 +87,21 @@ class Doubt(Enum):
     """A trade has, and the ledger sees to what lies between."""
 
 
+_NONE, _AWAY, _BACK = Doubt  # see BUY in model/events.py
+_LIVE, _BACKFILL = Source.LIVE, Source.BACKFILL
+
+
 class _Tape:
     """One channel of trades of one instrument."""
 
-    __slots__ = ("broken", "builder", "doubted", "known_at", "ledger", "newest", "pair", "volume")
+    __slots__ = (
+        "broken", "builder", "doubted", "due", "known_at", "ledger", "newest", "number", "recent", "volume",
+    )
 
-    def __init__(self, ledger: TradeLedger, builder: CandleBuilder | None, pair: str) -> None:
-        self.ledger, self.builder, self.pair = ledger, builder, pair
+    def __init__(self, number: int, ledger: TradeLedger, builder: CandleBuilder | None, recent: Recent) -> None:
+        self.number, self.ledger, self.builder, self.recent = number, ledger, builder, recent
+        self.due = _NEVER
+        """When the pipeline looks at it next."""
         self.newest: Trade | None = None
         self.broken = ""
         """Why something may be missing from here on that no id will show."""
@@ -149,6 +158,7 @@ class Pipeline:
         self._rows = 0
         self._newest = 0  # exchange time of the newest trade of all
         self._due = _NEVER
+        self._schedule: list[tuple[int, int, _Tape]] = []  # a heap of (due, number, tape); what is not its due is void
         self._batch_due = _NEVER
         self._views: dict[tuple[str, str], _View] = {}
 
@@ -202,13 +212,23 @@ class Pipeline:
         needs: list[Need] = []
         while self._due <= now:
             due = self._due
-            for tape in self._tapes.values():
-                if tape.next_wake() <= due:
+            while self._schedule and self._schedule[0][0] <= due:
+                at, _, tape = heappop(self._schedule)
+                if at == tape.due:
+                    tape.due = _NEVER
                     needs += self._wake_tape(tape, due)
             if self._batch_due <= due:
                 self.close_batch(due)
-            self._due = min(self._batch_due, *(tape.next_wake() for tape in self._tapes.values()), _NEVER)
+            self._due = min(self._batch_due, self._schedule[0][0] if self._schedule else _NEVER)
         return needs
+
+    def _reschedule(self, tape: _Tape) -> None:
+        """It may be due earlier than it was."""
+        due = tape.next_wake()
+        if due < tape.due:
+            tape.due = due
+            heappush(self._schedule, (due, tape.number, tape))
+            self._due = min(self._due, due)
 
     def finish(self, now: int) -> Sequence[Need]:
         """Nothing more will come: what is missing is told, then the last views of the books and the last batch."""
@@ -294,13 +314,13 @@ class Pipeline:
         needs: Sequence[Need] = NOTHING
         if tape is None:
             tape, needs = self._tape(InstrumentId(it.venue, it.symbol), it.channel, now)
-        if tape.doubted is Doubt.AWAY and it.source is not Source.BACKFILL:
-            tape.doubted = Doubt.BACK
-        if tape.broken and not reason and it.source is not Source.BACKFILL:
+        if tape.doubted is _AWAY and it.source is not _BACKFILL:
+            tape.doubted = _BACK
+        if tape.broken and not reason and it.source is not _BACKFILL:
             needs = [*needs, *self._mend(tape, it, now)]
         outputs = self._refuse(tape, it, reason, now) if reason else self._take(tape, it, now)
         if not outputs and tape.ledger.next_wake() is None:
-            if tape.doubted is not Doubt.NONE:
+            if tape.doubted is not _NONE:
                 self._end_doubt(tape)
             return needs
         return [*needs, *self._follow(tape, outputs, now)]
@@ -309,22 +329,21 @@ class Pipeline:
         outputs = tape.ledger.receive(it, now)
         if outputs is None:
             return ()
-        flags = self._sanity.flags(it, tape.pair)
+        flags = self._sanity.flags(it, tape.recent)
         if flags:
             it = structs.replace(it, flags=flags)
         self._touched[tape] = None
         self._keep(it, now)
-        tape.known_at = max(tape.known_at, now)
+        if now > tape.known_at:  # noqa: PLR1730 - max() is a call, and this is for every trade
+            tape.known_at = now
         more: list[Output | NeedCandles] = self._weigh(tape, it, now) if it.after is None else []
         builder = tape.builder
-        if builder is not None:
-            builder.add(it, now)
-            due = builder.next_wake()
-            if due is not None and due < self._due:
-                self._due = due
+        if builder is not None and builder.add(it, now):
+            self._reschedule(tape)
         if tape.newest is None or it.exchange_time >= tape.newest.exchange_time:
             tape.newest = it
-            self._newest = max(self._newest, it.exchange_time)
+            if it.exchange_time > self._newest:  # noqa: PLR1730 - likewise
+                self._newest = it.exchange_time
             if builder is not None and now < EARLIEST:  # no clock was kept: only the trades tell how late it is
                 self._keep_candles(tape, builder.wake(it.exchange_time, now), now)
         return [*outputs, *more] if more else outputs
@@ -335,7 +354,7 @@ class Pipeline:
             tape.volume = VolumeCheck()
         tape.volume.add(it)
         out: list[Output | NeedCandles] = []
-        if tape.volume.proving and it.source is Source.LIVE and (between := tape.volume.prove(it)) is not None:
+        if tape.volume.proving and it.source is _LIVE and (between := tape.volume.prove(it)) is not None:
             first, last = between
             out.append(NeedTrades(
                 it.venue, it.symbol, it.channel, first.id, last.id, first.exchange_time, last.exchange_time,
@@ -385,8 +404,8 @@ class Pipeline:
                 case GapOpened() | GapFilling() | GapClosed():
                     self._gap(tape, it, now)
         self._touched[tape] = None
-        self._due = min(self._due, tape.next_wake())
-        if tape.doubted is not Doubt.NONE:
+        self._reschedule(tape)
+        if tape.doubted is not _NONE:
             self._end_doubt(tape)
         return needs
 
@@ -430,13 +449,13 @@ class Pipeline:
         """From the newest trade on it is not known what there is, until a trade comes."""
         if tape.builder is None or tape.newest is None:
             return
-        if tape.doubted is Doubt.NONE:
+        if tape.doubted is _NONE:
             tape.builder.doubt(tape.newest.exchange_time)
         tape.doubted = Doubt.AWAY
 
     def _end_doubt(self, tape: _Tape) -> None:
         """Once what lies before the trade that has come is there, or is a gap that was told."""
-        if tape.doubted is Doubt.BACK and tape.ledger.next_wake() is None and tape.builder is not None:
+        if tape.doubted is _BACK and tape.ledger.next_wake() is None and tape.builder is not None:
             tape.doubted = Doubt.NONE
             tape.builder.end_doubt()
 
@@ -461,6 +480,7 @@ class Pipeline:
         needs = self._follow(tape, tape.ledger.wake(now), now)
         if tape.builder is not None:
             self._keep_candles(tape, tape.builder.wake(now, max(now, tape.known_at)), now)
+        self._reschedule(tape)
         return needs
 
     def _keep_candles(self, tape: _Tape, candles: Iterable[Candle], now: int) -> None:
@@ -480,7 +500,8 @@ class Pipeline:
         others = (self._tapes.get((*id, other)) for other in TAPES if other is not channel)
         taken = any(other is not None and other.builder is not None for other in others)
         builder = self._builder(id, known) if known.feeds_candles and not taken else None
-        tape = self._tapes[(*id, channel)] = _Tape(ledger, builder, self._pair_of(id))
+        recent = self._sanity.recent(id, self._pair_of(id))
+        tape = self._tapes[(*id, channel)] = _Tape(len(self._tapes), ledger, builder, recent)
         tape.known_at, tape.newest = known.known_at, known.last
         if known.last is not None:
             self._newest = max(self._newest, known.last.exchange_time)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from onetape.candles.batch import build, roll_up
 from onetape.candles.builder import CandleBuilder
-from onetape.candles.fixed_point import exact, mantissa, vwap
+from onetape.candles.running import tidy, vwap
 from onetape.candles.series import MAX_STALE, StaleRange
 from onetape.clock import DAY, MINUTE, SECOND, interval_ns, rfc3339
 from onetape.model import Candle, Channel, InstrumentId, Side, Trade
@@ -93,21 +93,28 @@ def test_finer_digits_make_room_and_no_zero_ends_a_fraction():
     assert it.current("1m") is None
 
 
-def test_the_digits_do_not_depend_on_what_the_cache_or_the_candle_saw_before():
-    assert [mantissa(D(it)) for it in ("1.50", "1.5", "100", "1E+2", "0.00")] == [
-        (15, 1), (15, 1), (100, 0), (100, 0), (0, 0),
+def test_the_digits_do_not_depend_on_how_a_value_was_written():
+    written = ("1.50", "1.5", "1.500", "100", "1E+2", "0.00", "0E-20", "1." + "0" * 39 + "10")
+    assert [str(tidy(D(it))) for it in written] == [
+        "1.5", "1.5", "1.5", "100", "100", "0", "0", "1." + "0" * 39 + "1",
     ]
-    assert [str(exact(*it)) for it in ((1500, 3), (100, 0), (0, 5), (10**40 + 1, 40))] == [
-        "1.5", "100", "0", "1." + "0" * 39 + "1",
-    ]
+
+
+def test_sums_are_never_rounded():
+    it = builder("1m")
+    most, least = "9999999999999999999.999999999", "0.000000000000000001"
+    feed(it, trade(0, most, most), *(trade(number / 10, least, least) for number in range(1, 100)))
+    [minute] = wake(it, 60)
+    assert minute.volume == Fraction(most) + 99 * Fraction(least)
+    assert minute.quote_volume == Fraction(most) ** 2 + 99 * Fraction(least) ** 2
 
 
 def test_vwap_is_rounded_once_half_to_even():
-    assert vwap(0, 0, 2) is None
-    assert vwap(2, 3, 0) == D("0.666666666666666667")
-    assert vwap(1, 2 * 10**18, 0) == 0
-    assert vwap(3, 2 * 10**18, 0) == D("2E-18")
-    assert vwap(123456789012345 * 3 + 1, 3, 0) == D("123456789012345.3333333333333")  # 28 digits
+    assert vwap(D(0), D(0)) is None
+    assert vwap(D(2), D(3)) == D("0.666666666666666667")
+    assert vwap(D(1), D(2 * 10**18)) == 0
+    assert vwap(D(3), D(2 * 10**18)) == D("2E-18")
+    assert vwap(D(123456789012345 * 3 + 1), D(3)) == D("123456789012345.3333333333333")  # 28 digits
 
 
 def test_weeks_begin_on_monday_and_days_at_midnight_utc():

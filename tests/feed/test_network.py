@@ -107,7 +107,7 @@ def test_frames_are_sent_at_the_pace_of_the_venue_and_in_their_order():
             it.start("kraken")
             await until(lambda: it.of(Opened))
             frames = [b"%d" % number for number in range(8)]
-            it.network._obey([("kraken#1", Send(data)) for data in frames])
+            it.network._pass_on([("kraken#1", Send(data)) for data in frames])
             await until(lambda: [payload for _, payload in heard][-8:] == frames)
             times = [at for at, _ in heard]
             assert times[-1] - times[0] >= (len(times) - 1) / 20 * 0.9  # no faster; how much slower is not our matter
@@ -121,7 +121,7 @@ def test_too_many_frames_that_wait_end_the_socket(monkeypatch):
         async with serving(listening) as port, networking(kraken=(url(port), None, {"sends_per_second": 1.0})) as it:
             it.start("kraken")
             await until(lambda: it.of(Opened))
-            it.network._obey([("kraken#1", Send(b"x"))] * 30)
+            it.network._pass_on([("kraken#1", Send(b"x"))] * 30)
             await until(lambda: it.of(Closed))
             assert it.of(Closed)[0].reason == "10 frames wait to be sent"
             assert it.network.counters["frames not sent"] >= 1
@@ -133,7 +133,7 @@ def test_frames_for_a_socket_that_is_gone_are_counted():
     async def main():
         async with serving(listening) as port, networking(kraken=url(port)) as it:
             it.start("kraken")
-            it.network._obey([("kraken#1", Send(b"x")), ("kraken#7", Send(b"x"))])
+            it.network._pass_on([("kraken#1", Send(b"x")), ("kraken#7", Send(b"x"))])
             assert it.network.counters["frames for a lost socket"] == 2
     run(main())
 

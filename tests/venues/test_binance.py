@@ -670,7 +670,7 @@ def test_streams_never_asked_for_are_bounded() -> None:
     binance = Binance()
     for number in range(3 * binance.spec.limits.subscriptions):
         binance.parse(spoilt("trade", b"aaausdt", b"c%dusdt" % number), NOW)
-    assert len(binance._readers._by_stream) <= 2 * binance.spec.limits.subscriptions
+    assert len(binance._readers.by_stream) <= 2 * binance.spec.limits.subscriptions
     assert [type(binance.parse(FRAMES[name], NOW)[0]) for name in DATA] == [
         Trade, Trade, Quote, Ticker, Candle, BookDelta, BookSnapshot,
     ]

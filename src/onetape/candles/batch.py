@@ -5,7 +5,7 @@ from itertools import chain
 from msgspec import structs
 
 from onetape.candles.builder import CandleBuilder, touched
-from onetape.candles.fixed_point import RunningCandle
+from onetape.candles.running import RunningCandle
 from onetape.candles.series import BEGINNING, Series
 from onetape.model import Candle, InstrumentId, Trade
 

@@ -10,7 +10,7 @@ one be added to candles that are final: nothing but the sums has to be kept of t
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from onetape.candles.fixed_point import RunningCandle
+from onetape.candles.running import RunningCandle
 from onetape.candles.series import BEGINNING, Series, StaleRange
 from onetape.clock import DAY, SECOND
 from onetape.model import Candle, InstrumentId, Trade
@@ -18,7 +18,7 @@ from onetape.model import Candle, InstrumentId, Trade
 INTERVALS = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
 LATENESS_NS = 2 * SECOND
 RETENTION_NS = DAY
-MAX_KEPT = 3_600  # final candles of one interval: an hour of seconds, a day of all others; 0.5 kB each
+MAX_KEPT = 3_600  # final candles of one interval: an hour of seconds, a day of all others; 1 kB each
 MAX_GAPS = 1_000  # open ones; beyond, all before the oldest counts as incomplete
 _NEVER = 1 << 63
 Key = tuple[str, str]
@@ -64,13 +64,14 @@ class CandleBuilder:
 
     # --- trades -----------------------------------------------------------------------------------------------------
 
-    def add(self, it: Trade, now: int) -> None:
-        """A new trade of the tape, that came with the input at ``now``."""
+    def add(self, it: Trade, now: int) -> bool:
+        """A new trade of the tape, that came with the input at ``now``. True: ``next_wake`` may have changed."""
         self._now = now
         if self._hot_start <= it.exchange_time < self._hot_end:
             self._hot.add(it)
-        else:
-            self._add_elsewhere(it)
+            return False
+        self._add_elsewhere(it)
+        return True
 
     def _add_elsewhere(self, it: Trade) -> None:
         time = it.exchange_time
@@ -96,8 +97,7 @@ class CandleBuilder:
             self._hot_start = self._hot_end
 
     def _begin(self, it: Trade) -> None:
-        scales = (0, 0) if self._hot_end == BEGINNING else (self._hot.price_scale, self._hot.size_scale)
-        self._hot = RunningCandle(it, *scales)
+        self._hot = RunningCandle(it)
         self._hot_start = it.exchange_time - it.exchange_time % SECOND
         self._hot_end = self._hot_start + SECOND
 

@@ -4,7 +4,7 @@ from operator import itemgetter
 
 from msgspec import Struct
 
-from onetape.candles.fixed_point import RunningCandle, exact, follows
+from onetape.candles.running import RunningCandle, follows
 from onetape.clock import DAY, interval_ns
 from onetape.model import Trade
 
@@ -148,7 +148,7 @@ class Series:
                     break
                 if held is None:
                     insort(self.ends, end)
-                if held is None or exact(held.close, held.price_scale) != exact(last.close, last.price_scale):
+                if held is None or held.close != last.close:
                     self.corrected.add(end)
                 self.final[end] = last.carried()
         self.moved.clear()

@@ -1,5 +1,4 @@
 """``onetape backfill``: what a venue still has of the past, asked for by a person."""
-import asyncio
 import os
 import signal
 import sys
@@ -10,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from msgspec import structs
 
 from onetape.cli.answers import clock, duration
 from onetape.cli.main import app
 from onetape.cli.output import print_json
 from onetape.cli.run import ConfigFile, Deadline, Faults, Seed, Sim, settings_of, simulated_of
-from onetape.clock import SECOND
+from onetape.clock import MINUTE, SECOND
 from onetape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LINES_S = 5.0  # between two lines where there is no terminal
 LOOK_S = 0.5
+PAST_NS = 10 * MINUTE  # of the simulated market: it is the past that is asked for
 GONE_NS = 3 * SECOND  # the file of a request is deleted at once, the status that says why comes within a second
 
 
@@ -73,6 +74,8 @@ def backfill(
         print("withdrawn; what has come so far stays")
         return
     simulated = simulated_of(settings, sim, None, seed, faults, None, compare=False)
+    if simulated is not None:
+        simulated = structs.replace(simulated, past_ns=PAST_NS)
     put(settings.store, asked)
     with ExitStack() as stack:
         show = _Show(asked.id, stack, quiet=json)
@@ -166,6 +169,8 @@ def _here(settings: "Settings", show: "_Show", simulated: "Simulated | None") ->
 
     configure(settings.log.model_copy(update={"level": "error"}))
     async def work() -> None:
+        import asyncio
+
         from onetape.service.run import collect
 
         stop, loop = asyncio.Event(), asyncio.get_running_loop()

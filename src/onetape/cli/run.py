@@ -1,5 +1,5 @@
 """``onetape run`` and ``onetape record``: the main job."""
-import asyncio
+import gc
 import os
 import signal
 import sys
@@ -138,16 +138,16 @@ def simulated_of(
     settings: "Settings", sim: bool, duration: float | None, seed: int, faults: str | None, truth: Path | None,
     compare: bool,
 ) -> "Simulated | None":
-    from onetape.cli.sim import plan_of
-    from onetape.service.run import Simulated
-    from onetape.sim.venues import VENUES
-
     if duration is not None and not duration > 0:  # so that NaN is refused too
         raise UsageError(f"--duration must be above 0: {duration:g}")
     if not sim:
         if faults is not None or truth is not None or compare:
             raise UsageError("--faults, --truth and --compare are of the simulator: say --sim")
         return None
+    from onetape.cli.sim import plan_of
+    from onetape.service.run import Simulated
+    from onetape.sim.venues import VENUES
+
     names = [it for it in settings.chosen() if it in VENUES]
     if not names:
         raise UsageError(f"no simulated venue is chosen: there is {', '.join(VENUES)}")
@@ -173,9 +173,13 @@ def _run(
     sys.setswitchinterval(SWITCH_S)
     console = Console()
     configure(settings.log if not console.is_terminal or json else settings.log.model_copy(update={"level": "error"}))
-    outcome = uvloop.run(
-        _until_asked(settings, simulated, store, record, duration, None if json else console, credentials)
-    )
+    gc.freeze()  # what was imported stays: each full collection would look through it, for 50 ms without a frame
+    try:
+        outcome = uvloop.run(
+            _until_asked(settings, simulated, store, record, duration, None if json else console, credentials)
+        )
+    finally:
+        gc.unfreeze()  # DuckDB complains at the end about what nobody has freed
     if json:
         print_json(outcome)
     else:
@@ -202,6 +206,8 @@ async def _until_asked(
     settings: "Settings", simulated: "Simulated | None", store: Path | None, record: Path | None,
     duration: float | None, console: "Console | None", credentials: "Mapping[str, Credentials]",
 ) -> "Outcome":
+    import asyncio
+
     from onetape.service.log import EventLog
     from onetape.service.run import collect
 

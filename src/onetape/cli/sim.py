@@ -1,5 +1,4 @@
 """``onetape sim``: the simulated venues as a process of its own."""
-import asyncio
 import json
 import shlex
 import signal
@@ -61,6 +60,8 @@ def sim(
 
       onetape sim --tls --tls-ca ca.pem    # and then: SSL_CERT_FILE=ca.pem onetape run --live --config here.toml
     """
+    import asyncio
+
     from onetape.sim.venues import VENUES
 
     if not 0 < pace <= 1_000:
@@ -95,6 +96,7 @@ async def _sim(
     names: Sequence[str], host: str, ws_port: int, rest_port: int, seed: int, pace: float, plan: "FaultPlan",
     truth: Path | None, duration: float | None, tls: "Certificates | None",
 ) -> None:
+    import asyncio
     from contextlib import ExitStack
 
     from onetape.sim.server import Server

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 from onetape.cli.answers import Asked, Row, answer, clock, head
 from onetape.cli.main import app
 from onetape.cli.options import DEFAULT, AsOf, End, Json, Limit, Pair, Proof, Start, Store, Venue
-from onetape.model.numbers import plain
 
 if TYPE_CHECKING:
     from onetape.storage.lake import Lake, Selection
@@ -54,6 +53,8 @@ def books(
 
 
 def _trades(lake: "Lake", selection: "Selection", as_of: int | None) -> Iterable[tuple[Row, Row]]:
+    from onetape.model.numbers import plain
+
     pairs = lake.pairs()
     for it in lake.trades(selection, as_of=as_of):
         row = head(it, pairs) | {
@@ -79,4 +80,6 @@ def _books(lake: "Lake", selection: "Selection") -> Iterable[tuple[Row, Row]]:
 
 
 def _levels(levels: Iterable[tuple[Decimal, Decimal]]) -> list[tuple[str, str]]:
+    from onetape.model.numbers import plain
+
     return [(plain(price), plain(size)) for price, size in levels]

@@ -15,6 +15,7 @@ from onetape.feed.line import Outcome
 from onetape.feed.rest import KEPT_HEADERS, Rest, Unanswered
 from onetape.feed.socket import Ends, Socket, Unreached, Way, connect
 from onetape.model import (
+    Command,
     Connect,
     Disconnect,
     Event,
@@ -79,7 +80,7 @@ class Network:
 
     def __init__(
         self, door: Door, accesses: Mapping[str, Access], publish: Callable[[Event], None], *,
-        record: Callable[[Input], None] = lambda _: None, waker: Waker | None = None,
+        record: Callable[[Input], None] | None = None, waker: Waker | None = None,
         clock: Callable[[], int],
     ) -> None:
         self.door = door
@@ -122,37 +123,41 @@ class Network:
         self._loop.call_soon(enter)
 
     def _take(self, it: Input) -> None:
-        self._record(it)
-        self._obey(self.door.enter(it))
+        if self._record is not None:
+            self._record(it)
+        self._pass_on(self.door.enter(it))
         self._set_timer()
 
     # --- outwards ---------------------------------------------------------------------------------------------------
 
-    def _obey(self, outcomes: list[Outcome]) -> None:
+    def _pass_on(self, outcomes: list[Outcome]) -> None:
         for name, it in outcomes:
             if isinstance(it, Event):  # nearly always
                 self._publish(it)
-                continue
-            match it:
-                case Send():
-                    self._send(name, it.frame)
-                case Fetch() if asked_by_backfill(name):
-                    self._start(self._fetch(name, it))
-                case Fetch():
-                    if (link := self._links.get(name)) is not None:
-                        task = self._start(self._fetch(name, it))
-                        link.fetches.add(task)
-                        task.add_done_callback(link.fetches.discard)
-                case Connect() if self.door.let_go(name):
-                    pass  # nobody wants its line any more
-                case Connect():
-                    spec = self._access(name).spec
-                    link = self._links[name] = _Link(spec.limits, self.door.credentials.get(spec.name))
-                    link.task = self._start(self._connect(name, it, link))
-                case Disconnect():
-                    self._disconnect(name, it.reason)
-                case Reconnect() | NeedSnapshot() | NeedTrades() | NeedCandles():
-                    pass  # the line has seen to it
+            else:
+                self._obey(name, it)
+
+    def _obey(self, name: str, it: Command) -> None:
+        match it:
+            case Send():
+                self._send(name, it.frame)
+            case Fetch() if asked_by_backfill(name):
+                self._start(self._fetch(name, it))
+            case Fetch():
+                if (link := self._links.get(name)) is not None:
+                    task = self._start(self._fetch(name, it))
+                    link.fetches.add(task)
+                    task.add_done_callback(link.fetches.discard)
+            case Connect() if self.door.let_go(name):
+                pass  # nobody wants its line any more
+            case Connect():
+                spec = self._access(name).spec
+                link = self._links[name] = _Link(spec.limits, self.door.credentials.get(spec.name))
+                link.task = self._start(self._connect(name, it, link))
+            case Disconnect():
+                self._disconnect(name, it.reason)
+            case Reconnect() | NeedSnapshot() | NeedTrades() | NeedCandles():
+                pass  # the line has seen to it
 
     def _send(self, name: str, frame: bytes) -> None:
         """At the venue's pace."""
@@ -275,7 +280,7 @@ class Network:
         self._timer = None
         try:
             now = self.now()
-            self._obey(self.door.wake(now))
+            self._pass_on(self.door.wake(now))
             if self._waker is not None:
                 self._waker.wake(now)
         except BaseException as error:  # noqa: BLE001 - the loop would log it and go on

@@ -26,9 +26,10 @@ from onetape.feed.liveness import Liveness
 from onetape.feed.pace import Pace
 from onetape.feed.session import Session
 from onetape.feed.standby import Standby, chosen, group_of
-from onetape.model import Channel, Command, ConnectionState, Event, InstrumentId, Lifecycle
+from onetape.model import Channel, Command, ConnectionState, Event, InstrumentId, Lifecycle, Reconnect
 
 _NEVER = 1 << 63
+_ACTIVE = Lifecycle.ACTIVE  # see BUY in model/events.py
 BACKFILL = "~backfill"
 
 
@@ -59,6 +60,7 @@ class Door:
         self._let_go: set[str] = set()  # names of lines
         self._refused: dict[str, str] = {}  # by venue, why it does not accept them
         self._numbers = count(1)
+        self._lines_by_connection: dict[str, Line] = {}  # of those that frames come from
         self._time = 0
         self._due = 0  # nobody is due before, though perhaps nobody then; 0: to be looked at anew
 
@@ -74,14 +76,32 @@ class Door:
 
     def enter(self, it: Input) -> list[Outcome]:
         """Passes an input on, after the wakes that are due before it. An unknown connection is a KeyError."""
-        out = self.wake(it.time)
-        said = self._enter(it)
-        return out + (chosen(said, self.standbys, self.lines, it.time) if self.standbys else said)
+        out = self.wake(it.time) if self._due <= it.time else []
+        said = self._frame(it) if isinstance(it, Frame) else self._enter(it)
+        if self.standbys:
+            said = chosen(said, self.standbys, self.lines, it.time)
+        return out + said if out else said
+
+    def _frame(self, it: Frame) -> list[Outcome]:
+        """Nearly all that comes, and mostly of a connection that leads: then what is said there is what there is."""
+        name = it.connection
+        session, line = self.sessions.get(name), self._lines_by_connection.get(name)
+        if session is None or line is None or line.leader != name or line.state is not _ACTIVE:
+            if (line := self.line_of(name)) is not None:
+                self._lines_by_connection[name] = line
+            return self._to_connection(it)
+        said = session.receive(it.data, it.time)
+        for one in said:
+            if isinstance(one, Reconnect):
+                return self._relayed(line, session, name, said, it.time)
+        due = session.next_wake()
+        if due is not None and due < self._due:
+            self._due = due
+        return [(name, one) for one in said]
 
     def _enter(self, it: Input) -> list[Outcome]:
-        if isinstance(it, Frame):  # nearly all that comes
-            return self._to_connection(it)
         self._due = 0  # whoever comes and goes by it
+        self._lines_by_connection.clear()
         match it:
             case Started():
                 return self._start(it)
@@ -245,9 +265,14 @@ class Door:
         if session is None:  # given up, and the rest of it was on its way
             self.late += 1
             return []
-        out = line.relay(it.connection, _give(session, it), it.time)
+        return self._relayed(line, session, it.connection, _give(session, it), it.time)
+
+    def _relayed(
+        self, line: Line, session: Session, connection: str, said: Sequence[Event | Command], now: int,
+    ) -> list[Outcome]:
+        out = line.relay(connection, said, now)
         if line.refused:
-            out += self._refuse(line, it.time)
+            out += self._refuse(line, now)
         self._moved(session, line)
         return out
 

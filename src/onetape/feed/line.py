@@ -28,6 +28,7 @@ from onetape.venues.base import Reaction, Spec
 Outcome = tuple[str, Event | Command]
 """Name of the connection, and what was said there."""
 
+PASSED_ON = (Send, Fetch, Trade, Skipped, FeedError)  # of what a replacement says before it leads
 SWITCH_NS = 30 * SECOND  # a new connection has so long to show that it can take over
 RETRY_SWITCH_NS = MINUTE  # a replacement that failed is tried again so much later, as long as the old one holds
 FIRST_REFUSED_NS = 30 * SECOND  # a handshake refused with 403 or 429; the next one in a row costs the venue's own wait
@@ -153,13 +154,13 @@ class Line:
 
     def relay(self, connection: str, said: Sequence[Event | Command], now: int) -> list[Outcome]:
         """What a session said, as far as it is to be passed on; what concerns its connection is dealt with."""
-        reconnects = [it for it in said if type(it) is Reconnect]
+        reconnects = [it for it in said if isinstance(it, Reconnect)]
         if connection == self.leader:
             out: list[Outcome] = [(connection, it) for it in said]
             if self.state is not Lifecycle.ACTIVE and self._flows(connection):
                 self._enter(Lifecycle.ACTIVE, "", now, out)
         else:
-            out = [(connection, it) for it in said if isinstance(it, Send | Fetch | Trade | Skipped | FeedError)]
+            out = [(connection, it) for it in said if isinstance(it, PASSED_ON)]
             if self._can_take_over():
                 out += self._switch(now)
         if reconnects:  # what cannot wait goes first
@@ -167,8 +168,7 @@ class Line:
         return out
 
     def next_wake(self) -> int | None:
-        times = (self._retry_at, self._rotate_at, self._switch_by)
-        return min((it for it in times if it is not None), default=None)
+        return min((it for it in (self._retry_at, self._rotate_at, self._switch_by) if it is not None), default=None)
 
     def wake(self, now: int) -> list[Outcome]:
         """Called with now = the deadline."""

@@ -15,6 +15,8 @@ from onetape.model.commands import (
     Send,
 )
 from onetape.model.events import (
+    BUY,
+    SELL,
     BookAudited,
     BookDelta,
     BookSnapshot,
@@ -43,14 +45,25 @@ from onetape.model.events import (
     encode,
 )
 from onetape.model.instruments import TAPES, Capabilities, Channel, Instrument, InstrumentId, Kind, Subscription
-from onetape.model.levels import EMPTY, BadLevels, Level, Levels, Shape
+from onetape.model.levels import (
+    EMPTY,
+    PAIRS,
+    PRICE_QTY,
+    TAGGED_OBJECTS,
+    TAGGED_TRIPLES,
+    BadLevels,
+    Level,
+    Levels,
+    Shape,
+)
 from onetape.model.numbers import BadNumber
 
 __all__ = [
-    "EMPTY", "TAPES", "BadLevels", "BadNumber", "BookAudited", "BookDelta", "BookSnapshot", "Candle", "Capabilities",
-    "Change", "Channel", "Command", "Connect", "ConnectionGap", "ConnectionState", "Disconnect", "Event", "FeedError",
-    "FeedStatus", "Fetch", "Flag", "GapClosed", "GapFilling", "GapOpened", "Instrument", "InstrumentChanged",
-    "InstrumentId", "Kind", "Level", "Levels", "Lifecycle", "Need", "NeedCandles", "NeedSnapshot", "NeedTrades",
-    "Purpose", "Quote", "Reconnect", "Request", "RestKind", "Send", "Shape", "Side", "Skipped", "Source",
-    "Subscription", "Ticker", "Trade", "TrustState", "VenueStatus", "decode", "encode",
+    "BUY", "EMPTY", "PAIRS", "PRICE_QTY", "SELL", "TAGGED_OBJECTS", "TAGGED_TRIPLES", "TAPES", "BadLevels", "BadNumber",
+    "BookAudited", "BookDelta", "BookSnapshot", "Candle", "Capabilities", "Change", "Channel", "Command", "Connect",
+    "ConnectionGap", "ConnectionState", "Disconnect", "Event", "FeedError", "FeedStatus", "Fetch", "Flag", "GapClosed",
+    "GapFilling", "GapOpened", "Instrument", "InstrumentChanged", "InstrumentId", "Kind", "Level", "Levels",
+    "Lifecycle", "Need", "NeedCandles", "NeedSnapshot", "NeedTrades", "Purpose", "Quote", "Reconnect", "Request",
+    "RestKind", "Send", "Shape", "Side", "Skipped", "Source", "Subscription", "Ticker", "Trade", "TrustState",
+    "VenueStatus", "decode", "encode",
 ]

@@ -20,6 +20,10 @@ class Side(StrEnum):
     SELL = "sell"
 
 
+BUY, SELL = Side
+"""For hot paths: what an enum gives by name it has to look for, 70 ns in Python 3.11."""
+
+
 class Source(StrEnum):
     """How an event reached us."""
 
@@ -252,8 +256,8 @@ class FeedError(_Event, frozen=True, gc=False, tag="feed_error"):
     text: str = ""
 
 
-Event = (
-    Trade | BookSnapshot | BookDelta | Quote | Ticker | Candle | FeedStatus | ConnectionState | VenueStatus
+Event = (  # the most frequent ones first: whoever asks whether something is one goes through them
+    BookDelta | Trade | Quote | BookSnapshot | Ticker | Candle | FeedStatus | ConnectionState | VenueStatus
     | ConnectionGap | GapOpened | GapFilling | GapClosed | Skipped | InstrumentChanged | FeedError | BookAudited
 )
 

@@ -26,6 +26,10 @@ class Shape(Enum):
     """``{"side":"bid","price_level":"1.0","new_quantity":"2.0"}``: Coinbase Advanced Trade."""
 
 
+PAIRS, PRICE_QTY, TAGGED_TRIPLES, TAGGED_OBJECTS = Shape
+"""For hot paths: what an enum gives by name it has to look for, 70 ns in Python 3.11."""
+
+
 class BadLevels(ValueError):
     """Levels that cannot be read; nothing of them has been used."""
 

@@ -11,14 +11,17 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, suppress
 from enum import StrEnum
+from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
+from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from onetape import venues
+from onetape import PURE, venues
+from onetape.book import COMPILED
 from onetape.clock import MILLISECOND, SECOND
 from onetape.config import Settings
 from onetape.credentials import Credentials
@@ -111,7 +114,7 @@ async def check(
         tell(Finding(Grade.OK, "", "settings", f"{len(settings.pairs)} pairs at {names}"))
     if credentials:
         tell(Finding(Grade.OK, "", "credentials", f"there are some for {', '.join(credentials)}"))
-    for finding in (*_of_store(settings.store), _of_loop(), _of_kernel()):
+    for finding in (*_of_store(settings.store), _of_loop(), _of_book()):
         tell(finding)
     listed: dict[str, Sequence[Instrument]] = {}
     async with AsyncExitStack() as stack:
@@ -167,8 +170,28 @@ def _of_loop() -> Finding:
     return Finding(Grade.WARNING, "", "event loop", f"{loop}, {python}: slower", "install uvloop")
 
 
-def _of_kernel() -> Finding:
-    return Finding(Grade.OK, "", "book kernel", "pure Python")
+def _of_book() -> Finding:
+    """Both books give the same: which one runs is no fault, but a matter of speed."""
+    if COMPILED:
+        return Finding(Grade.OK, "", "order book", "compiled kernel")
+    todo = "" if PURE else "install OneTape again where there is a C compiler: pure Python is slower"
+    return Finding(Grade.OK, "", "order book", f"pure Python ({why_not_compiled()})", todo)
+
+
+def why_not_compiled() -> str:
+    """What was asked for, what the build said, or what loading it says."""
+    if PURE:
+        return "ONETAPE_PURE is set"
+    reason = files("onetape.book") / "_kernel.missing.txt"
+    if reason.is_file():
+        return f"no compiled kernel: {reason.read_text(encoding='utf-8').strip()}"
+    try:
+        import_module("onetape.book._kernel")
+    except ModuleNotFoundError:
+        return "no compiled kernel: it was not built for this Python"
+    except ImportError as error:
+        return f"no compiled kernel: it cannot be loaded: {error}"
+    return "the compiled kernel was built after this began"
 
 
 # --- one venue ------------------------------------------------------------------------------------------------------

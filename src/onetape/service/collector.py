@@ -46,6 +46,7 @@ from onetape.service.meter import Meter
 from onetape.tape.ledger import TradeLedger
 from onetape.venues.base import UNREADABLE
 
+GAPS = (GapOpened, GapFilling, GapClosed)
 MAX_PAGES = 100  # of a list of instruments
 DOUBT_NS = 10 * SECOND  # what is in doubt is looked at so much later: by then the venue's own list may say so
 CLOCK_NS = 5 * MINUTE  # between two looks at a venue's clock
@@ -58,7 +59,7 @@ class Collector:
 
     def __init__(
         self, choices: Sequence[Choice], *, policy: Policy, store: Path | None, recording: Path | None = None,
-        publish: Callable[[Event], None] = lambda _: None, log: Callable[[Event], None] = lambda _: None, seed: int = 0,
+        publish: Callable[[Event], None] = lambda _: None, log: Callable[[Event], None] | None = None, seed: int = 0,
         credentials: Mapping[str, Credentials] | None = None, storage: Storage = Storage(),  # noqa: B008 - frozen
         drain_s: float = 5,
     ) -> None:
@@ -110,7 +111,7 @@ class Collector:
                 self.recorder = stack.enter_context(RecordingWriter(self._recording, header, PART_BYTES))
             accesses = self._accesses = {it.venue: await self._access(it, stack) for it in self.choices}
             self.network = Network(
-                self.door, accesses, self._take, record=self.recorder.add if self.recorder else lambda _: None,
+                self.door, accesses, self._take, record=self.recorder.add if self.recorder else None,
                 waker=self if self.keeper else None, clock=self.clock,
             )
             try:
@@ -224,17 +225,18 @@ class Collector:
         """Every event, in the stack of the frame that caused it."""
         if self.recorder is not None:
             self.recorder.happened(event)
-        if self.keeper is not None and isinstance(event, GapOpened | GapFilling | GapClosed):
+        if isinstance(event, GAPS) and self.keeper is not None:
             self._ask_for(self.keeper.handle(event))  # the ledger knows what is true of it, and says so
             return
         self.meter.add(event)
         if isinstance(event, FeedError) and event.permanent and event.symbol and event.venue in self._doubts:
             self._doubts[event.venue].set()  # what is refused for good may be listed no more
-        if self.keeper is not None:
-            self._ask_for(self.keeper.handle(event))  # and publishes
-        else:
+        if self.keeper is None:
             self._publish(event)
-        self._log(event)
+        elif needs := self.keeper.handle(event):  # which publishes
+            self._ask_for(needs)
+        if self._log is not None:
+            self._log(event)
 
     def next_wake(self) -> int | None:
         """Of the pipeline."""
@@ -252,9 +254,10 @@ class Collector:
 
     def _kept(self, event: Event) -> None:
         """What comes out of the pipeline: what came in but once, and what the pipeline says itself."""
-        if isinstance(event, GapOpened | GapFilling | GapClosed):
+        if isinstance(event, GAPS):
             self.meter.add(event)
-            self._log(event)
+            if self._log is not None:
+                self._log(event)
         if self.demand is not None and self.demand.listens:
             self.demand.hear(event)
         self._publish(event)

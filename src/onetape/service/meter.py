@@ -22,6 +22,7 @@ from onetape.model import (
 from onetape.telemetry import Distribution
 
 
+_BOOK, _LIVE = Channel.BOOK, Source.LIVE  # see BUY in model/events.py
 SAMPLES = 10  # of a venue's clock
 
 
@@ -65,12 +66,12 @@ class Meter:
 
     def add(self, it: Event) -> None:
         match it:
+            case BookDelta():
+                self._flow(it.venue, _BOOK, it.exchange_time, it.received_time)
             case Trade():
-                live = it.source is Source.LIVE
+                live = it.source is _LIVE
                 self._flow(it.venue, it.channel, it.exchange_time if live else None, it.received_time)
                 self.last_trades[it.venue, it.symbol] = it
-            case BookDelta():
-                self._flow(it.venue, Channel.BOOK, it.exchange_time, it.received_time)
             case Quote():
                 self._flow(it.venue, Channel.QUOTES, it.exchange_time, it.received_time)
             case BookSnapshot():  # of REST, or old when it comes: its age is no latency

@@ -1,7 +1,6 @@
 """Compares what is published with what the simulator knows to be true."""
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
-from heapq import nlargest, nsmallest
 
 from msgspec import Struct
 
@@ -82,8 +81,8 @@ class _Mirror:
     def equals(self, bids: list[Level], asks: list[Level]) -> bool:
         tick, lot = self.truth.listing.tick, self.truth.listing.lot
         return (
-            bids == _scaled(nlargest(len(bids), self.bids), self.bids, tick, lot)
-            and asks == _scaled(nsmallest(len(asks), self.asks), self.asks, tick, lot)
+            bids == _scaled(sorted(self.bids, reverse=True)[:len(bids)], self.bids, tick, lot)
+            and asks == _scaled(sorted(self.asks)[:len(asks)], self.asks, tick, lot)
         )
 
 
@@ -199,13 +198,19 @@ class Referee:
         id, clock_ns = InstrumentId(it.venue, it.symbol), self._venues[it.venue].book_clock_ns
         time = it.exchange_time // clock_ns
         mirror = self._mirrors.get(id)
-        before = truth.book_at(mirror.sequence) if mirror is not None else _long_before(truth, it.exchange_time)
-        if before is None:
+        if mirror is None:
+            known = _long_before(truth, it.exchange_time)
+            if known is None:
+                return None
+            mirror = self._mirrors[id] = _Mirror(truth, known)
+        begun = mirror.sequence
+        if not truth.knows(begun):
             return None
-        mirror = self._mirrors[id] = mirror or _Mirror(truth, before)
         mirror.move(lambda change: change.time // clock_ns <= time)
         if mirror.equals(bids, asks):
             return True
+        before = truth.book_at(begun)  # only now: to rebuild it takes longer than all the rest
+        assert before is not None
         then = truth.book_at_time(time * clock_ns + clock_ns - 1)
         if then is not None and then.sequence < before.sequence:  # of another connection, a little behind
             mirror = self._mirrors[id] = _Mirror(truth, then)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping, Sequence
 from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import structlog
 from msgspec import Struct, structs
@@ -18,11 +19,11 @@ from onetape.pipeline import Policy
 from onetape.service import status as statuses
 from onetape.service.choice import Choice, choices
 from onetape.service.collector import Collector
-from onetape.service.referee import Referee, Verdict
-from onetape.sim.faults import FaultPlan
-from onetape.sim.server import Server
-from onetape.sim.simulator import Simulator
-from onetape.sim.truthlog import TruthLog
+
+if TYPE_CHECKING:  # a run against the exchanges has no use for the simulator
+    from onetape.service.referee import Referee, Verdict
+    from onetape.sim.faults import FaultPlan
+    from onetape.sim.server import Server
 
 STATUS_S = 1.0
 
@@ -32,12 +33,14 @@ class Simulated(Struct, frozen=True):
 
     venues: Sequence[str]
     seed: int
-    plan: FaultPlan
+    plan: "FaultPlan"
     truth: Path | None
     """Where the truth is written."""
     start: int
     compare: bool = False
     """All that is published, with what really happened."""
+    past_ns: int = 10 * SECOND
+    """How long the market has been there. Ten minutes of all venues take six seconds to make, and nothing is shown."""
 
 
 class Outcome(Struct, frozen=True):
@@ -45,7 +48,7 @@ class Outcome(Struct, frozen=True):
     """As it was when it was asked to stop."""
     stored: dict[str, int]
     """Rows by table, all that was drained included."""
-    verdict: Verdict | None
+    verdict: "Verdict | None"
 
 
 View = Callable[[statuses.Status], None]
@@ -77,7 +80,7 @@ async def collect(
             chosen = [redirect(it, server) for it in chosen if it.venue in simulated.venues]
             tasks.append(asyncio.create_task(_ends(server.wait, stop)))
             if simulated.compare:
-                referee = Referee(server.simulator, promised=bool(simulated.plan.faults))
+                referee = _referee(server, simulated)
         collector = Collector(
             chosen, policy=policy_of(settings, chosen), store=store, recording=record, publish=hear, log=log,
             seed=int.from_bytes(os.urandom(4)), credentials=credentials, storage=settings.storage,
@@ -119,20 +122,29 @@ async def _ends(work: Callable[[], Coroutine[object, object, None]], stop: async
         stop.set()
 
 
-async def serve(simulated: Simulated, stack: AsyncExitStack) -> Server:
+async def serve(simulated: Simulated, stack: AsyncExitStack) -> "Server":
+    from onetape.sim import server, simulator, truthlog  # noqa: PLC0415 - 6 MB that a live run does without
+
     structlog.get_logger().debug("making the simulated market", venues=len(simulated.venues))
-    simulator = Simulator(
+    it = simulator.Simulator(
         simulated.seed, simulated.venues, start=simulated.start, plan=simulated.plan, clock=time.time_ns,
+        history_ns=simulated.past_ns,
     )
-    for it in simulated.plan.faults:
-        planned = {name: value for name, value in structs.asdict(it).items() if value not in ("", 0, 0.0)}
-        structlog.get_logger().info("fault planned", **planned | {"kind": str(it.kind)})
+    for fault in simulated.plan.faults:
+        planned = {name: value for name, value in structs.asdict(fault).items() if value not in ("", 0, 0.0)}
+        structlog.get_logger().info("fault planned", **planned | {"kind": str(fault.kind)})
     if simulated.truth is not None:
-        stack.enter_context(TruthLog(simulated.truth, simulator))
-    return await stack.enter_async_context(Server(simulator))
+        stack.enter_context(truthlog.TruthLog(simulated.truth, it))
+    return await stack.enter_async_context(server.Server(it))
 
 
-def redirect(choice: Choice, server: Server) -> Choice:
+def _referee(server: "Server", simulated: Simulated) -> "Referee":
+    from onetape.service.referee import Referee  # noqa: PLC0415 - it brings the simulator along
+
+    return Referee(server.simulator, promised=bool(simulated.plan.faults))
+
+
+def redirect(choice: Choice, server: "Server") -> Choice:
     """To the simulator; the path of the venue's own address stays."""
     return structs.replace(
         choice, rest=(server.rest_url(choice.venue),), history=(), proxy=None, local_address=None,

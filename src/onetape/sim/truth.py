@@ -152,12 +152,15 @@ class Truth:
             return []
         return self._changes[max(sequence + 1 - self._changes[0].sequence, 0):]
 
+    def knows(self, sequence: int) -> bool:
+        """Whether it can be said how the book stood when this was the last change."""
+        return self._checkpoints[0].sequence <= sequence <= self.sequence
+
     def book_at(self, sequence: int) -> Book | None:
         """As it stood when this was the last change; None if that is too long ago, or has not come yet."""
-        at = bisect_right(self._checkpoints, sequence, key=_sequence) - 1
-        if at < 0 or sequence > self.sequence:
+        if not self.knows(sequence):
             return None
-        base = self._checkpoints[at]
+        base = self._checkpoints[bisect_right(self._checkpoints, sequence, key=_sequence) - 1]
         sides, time = (dict(base.asks), dict(base.bids)), base.time
         first = base.sequence + 1 - self._changes[0].sequence if self._changes else 0
         for it in self._changes[first:first + sequence - base.sequence]:

@@ -69,15 +69,23 @@ class Lake:
 
     def __init__(self, store: Path) -> None:
         self._store = store
+        self._engine: duckdb.DuckDBPyConnection | None = None
 
     def __enter__(self) -> Self:
         """Raises UsageError: there is no store, or its schema is newer."""
         look(self._store)
-        self._duck = duckdb.connect(config=_config())
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._duck.close()
+        if self._engine is not None:
+            self._engine.close()
+
+    @property
+    def _duck(self) -> duckdb.DuckDBPyConnection:
+        """Opened by the first Parquet file that is read: it takes 27 MB, and a run over a new store has none."""
+        if self._engine is None:
+            self._engine = duckdb.connect(config=_config())
+        return self._engine
 
     # --- what there is ----------------------------------------------------------------------------------------------
 

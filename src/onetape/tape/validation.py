@@ -1,4 +1,5 @@
 """Checks each trade before it goes on: what is impossible is refused, what is odd is flagged and kept."""
+from decimal import Decimal
 from statistics import median
 
 from msgspec import Struct
@@ -9,8 +10,11 @@ from onetape.model import Flag, InstrumentId, Skipped, Trade
 EARLIEST = 1_230_768_000 * SECOND  # 2009: nothing of ours was traded before
 AHEAD_NS = HOUR  # a venue's clock may be ahead of ours, but not by that
 PAUSE_NS = 7 * DAY  # where no clock was kept, the next trade may be that much later
-BEYOND = 10**20  # a DECIMAL(38,18) holds what is less
+BEYOND = Decimal(10**20)  # a DECIMAL(38,18) holds what is less
 FRESH_NS = HOUR  # a venue that was silent for longer says nothing about today's price
+FOLD = 32  # trades whose sizes are added to the mean at once
+NO_FLAGS: tuple[Flag, ...] = ()
+_ZERO = Decimal(0)
 
 
 class Sanity(Struct, frozen=True):
@@ -26,9 +30,9 @@ class Sanity(Struct, frozen=True):
 
 def worthless(it: Trade) -> str:
     """Why nothing can have been traded; empty if something can. Its parser has seen to types and known words."""
-    if not 0 < it.price < BEYOND:
+    if not _ZERO < it.price < BEYOND:
         return "a price that is not above zero" if it.price < BEYOND else "a price that no store holds"
-    if not 0 < it.size < BEYOND:
+    if not _ZERO < it.size < BEYOND:
         return "a size that is not above zero" if it.size < BEYOND else "a size that no store holds"
     return ""
 
@@ -55,45 +59,88 @@ def skipped(it: Trade, reason: str, time: int, now: int) -> Skipped:
     )
 
 
-class _Recent:
-    __slots__ = ("price", "size", "time")
+class Recent:
+    """What one instrument was traded at lately."""
 
-    def __init__(self, price: float, size: float, time: int) -> None:
-        self.price, self.size, self.time = price, size, time
+    __slots__ = ("count", "fold_at", "huge", "mean", "pair", "price", "sum", "time")
+
+    def __init__(self, pair: "_Pair") -> None:
+        self.pair = pair
+        self.price: Decimal | None = None
+        self.time = 0
+        self.mean = 0.0  # of sizes, without the newest ``count`` that ``sum`` has
+        self.sum, self.count, self.fold_at = _ZERO, 0, 1
+        self.huge = _ZERO  # what is greater is looked at
+
+
+class _Pair:
+    """The instruments whose prices are compared, and a band: while all were last inside, none is far from any."""
+
+    __slots__ = ("high", "low", "members")
+
+    def __init__(self) -> None:
+        self.members: dict[InstrumentId, Recent] = {}
+        self.low, self.high = _ZERO, _ZERO
 
 
 class SanityCheck:
     """Knows the last price and the mean size of each instrument, by pair: as many entries as instruments.
 
-    Floats serve: a flag is a hint, no number of it goes anywhere.
+    Floats serve where something may be odd: a flag is a hint, no number of it goes anywhere.
     """
 
     def __init__(self, sanity: Sanity = Sanity()) -> None:  # noqa: B008 - frozen
         self._sanity = sanity
-        self._recent: dict[str, dict[InstrumentId, _Recent]] = {}
+        self._pairs: dict[str, _Pair] = {}
+        # Two prices in a band of this share to both sides of its middle differ by less than ``far`` of the lower one.
+        self._band = sanity.far / (2.1 + sanity.far)
 
-    def flags(self, it: Trade, pair: str) -> tuple[Flag, ...]:
-        """What is odd about a trade. ``pair`` groups the venues whose prices are compared; empty: with none."""
-        key, price, size = InstrumentId(it.venue, it.symbol), float(it.price), float(it.size)
-        of_pair = self._recent.setdefault(pair or str(key), {})
-        mine = of_pair.get(key)
-        others = self._others(of_pair, key, it.exchange_time) if len(of_pair) > (mine is not None) else []
+    def recent(self, id: InstrumentId, pair: str) -> Recent:
+        """Of an instrument, to be given with its trades. ``pair`` groups those that are compared; empty: with none."""
+        group = self._pairs.setdefault(pair or str(id), _Pair())
+        return group.members.setdefault(id, Recent(group))
+
+    def flags(self, it: Trade, mine: Recent) -> tuple[Flag, ...]:
+        """What is odd about a trade."""
+        pair = mine.pair
+        flags = NO_FLAGS
+        if not pair.low <= it.price <= pair.high or it.size > mine.huge:
+            flags = self._look(it, mine)
+        mine.price, mine.time = it.price, it.exchange_time
+        mine.sum += it.size
+        mine.count += 1
+        if mine.count >= mine.fold_at or flags:
+            self._fold(mine)
+        return flags
+
+    def _look(self, it: Trade, mine: Recent) -> tuple[Flag, ...]:
+        price, members = float(it.price), mine.pair.members.values()
+        others = [
+            float(one.price) for one in members
+            if one is not mine and one.price is not None and it.exchange_time - one.time <= FRESH_NS
+        ]
         found = []
-        if mine is not None and self._far(price, mine.price):
+        if mine.price is not None and self._far(price, float(mine.price)):
             found.append(Flag.FAR_FROM_LAST)
         if others and self._far(price, median(others)):
             found.append(Flag.FAR_FROM_OTHERS)
-        if mine is None:
-            of_pair[key] = _Recent(price, size, it.exchange_time)
-            return tuple(found)
-        if size > self._sanity.huge * mine.size:
+        if mine.price is not None and it.size > mine.huge:
             found.append(Flag.HUGE)
-        mine.price, mine.time = price, it.exchange_time
-        mine.size += self._sanity.memory * (size - mine.size)
+        low, high = Decimal(price * (1 - self._band)), Decimal(price * (1 + self._band))
+        if all(one is mine or one.price is None or low <= one.price <= high for one in members):
+            mine.pair.low, mine.pair.high = low, high
+        else:  # a venue is elsewhere: every trade is looked at until it is not
+            mine.pair.low, mine.pair.high = high, low
         return tuple(found)
+
+    def _fold(self, mine: Recent) -> None:
+        """The sizes of the newest few into the mean, as if one by one; the first ones at once, then ever more."""
+        mean = float(mine.sum) / mine.count
+        weight = 1 - (1 - self._sanity.memory) ** mine.count if mine.mean else 1
+        mine.mean += weight * (mean - mine.mean)
+        mine.huge = Decimal(self._sanity.huge * mine.mean)
+        mine.sum, mine.count = _ZERO, 0
+        mine.fold_at = min(2 * mine.fold_at, FOLD)
 
     def _far(self, price: float, from_: float) -> bool:
         return abs(price - from_) > self._sanity.far * from_
-
-    def _others(self, of_pair: dict[InstrumentId, _Recent], key: InstrumentId, time: int) -> list[float]:
-        return [it.price for other, it in of_pair.items() if other != key and time - it.time <= FRESH_NS]

@@ -11,6 +11,9 @@ from onetape.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
+    BUY,
+    PAIRS,
+    SELL,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -24,8 +27,6 @@ from onetape.model import (
     Quote,
     Request,
     RestKind,
-    Shape,
-    Side,
     Source,
     Subscription,
     Ticker,
@@ -219,6 +220,7 @@ CHANNELS = {
 }
 # https://developers.binance.com/docs/binance-spot-api-docs/errors
 TRANSIENT = frozenset({-1000, -1001, -1003, -1006, -1007, -1008, -1016, -1034})
+_TRADES = Channel.TRADES  # see BUY in model/events.py
 PENDING = 64  # requests whose acks are still awaited; the oldest is forgotten first
 FORBIDDEN_WAIT = 5 * MINUTE  # HTTP 403 of the web application firewall
 
@@ -233,6 +235,7 @@ class Binance:
             b"trade": self._trade, b"aggTrade": self._agg_trade, b"bookTicker": self._quote, b"ticker": self._ticker,
             b"kline_": self._candle, b"depth": self._depth, b"depthN": self._partial, b"": self._requests.answer,
         }, 2 * self.spec.limits.subscriptions)
+        self._by_stream = self._readers.by_stream
 
     @staticmethod
     def route_of(subscription: Subscription) -> str:
@@ -259,14 +262,15 @@ class Binance:
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def parse(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        return self._readers.of(frame)(frame, received)
+        reader = self._by_stream.get(frame[: frame.find(b'"', 11)]) or self._readers.find(frame)
+        return reader(frame, received)
 
     def _trade(self, frame: bytes, received: int) -> Sequence[Parsed]:
         it = decode_trade(frame).data
         return (Trade(
             venue=self.spec.name, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received,
-            available_at=received, channel=Channel.TRADES, id=str(it.t), after=it.t - 1, price=number(it.p),
-            size=number(it.q), side=Side.SELL if it.m else Side.BUY,
+            available_at=received, channel=_TRADES, id=str(it.t), after=it.t - 1, price=number(it.p),
+            size=number(it.q), side=SELL if it.m else BUY,
         ),)
 
     def _agg_trade(self, frame: bytes, received: int) -> Sequence[Parsed]:
@@ -285,8 +289,8 @@ class Binance:
         it = _decode_depth(frame).data
         return (BookDelta(
             venue=self.spec.name, symbol=it.s, exchange_time=it.E * MILLISECOND, received_time=received,
-            available_at=received, after=it.U - 1, sequence=it.u, bids=Levels(it.b, Shape.PAIRS),
-            asks=Levels(it.a, Shape.PAIRS),
+            available_at=received, after=it.U - 1, sequence=it.u, bids=Levels(it.b, PAIRS),
+            asks=Levels(it.a, PAIRS),
         ),)
 
     def _partial(self, frame: bytes, received: int) -> Sequence[Parsed]:
@@ -371,26 +375,24 @@ Reader = Callable[[bytes, int], Sequence[Parsed]]
 
 
 class Readers:
-    """Finds the reader of a frame by the name of its stream, which mostly stands first: no wrapper is decoded twice."""
+    """Finds the reader of a frame by the name of its stream, so that no wrapper is decoded twice."""
 
     def __init__(self, by_kind: Mapping[bytes, Reader], limit: int) -> None:
         """``by_kind``: ``depthN`` reads partial depths, the empty one what has no stream."""
         self._by_kind, self._limit = by_kind, limit
-        self._by_stream: dict[bytes, Reader] = {}  # as they are met
+        self.by_stream: dict[bytes, Reader] = {}
+        """By what a frame begins with, up to the end of its stream's name, where that stands first; as they are met."""
 
-    def of(self, frame: bytes) -> Reader:
+    def find(self, frame: bytes) -> Reader:
         end = frame.find(b'"', 11)
-        stream = frame[11:end] if end > 0 and frame.startswith(b'{"stream":"') else b""
-        return self._by_stream.get(stream) or self._find(stream, frame)
-
-    def _find(self, stream: bytes, frame: bytes) -> Reader:
+        stream = frame[:end] if end > 0 and frame.startswith(b'{"stream":"') else b""
         match = STREAM.match(frame, 1) if stream else STREAM.search(frame)  # the name may stand last
         if match is None:
             return self._by_kind[b""]
         _, kind, depth = match.groups()
         reader = self._by_kind.get(b"depthN" if depth and kind == b"depth" else kind, unknown)
-        if stream and len(self._by_stream) < self._limit:
-            self._by_stream[stream] = reader
+        if stream and len(self.by_stream) < self._limit:
+            self.by_stream[stream] = reader
         return reader
 
 
@@ -458,7 +460,7 @@ def agg_trade(venue: str, it: AggTrade, received: int, source: Source = Source.L
     return Trade(
         venue=venue, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received, available_at=received,
         channel=Channel.AGG_TRADES, id=str(it.a), after=it.a - 1, price=number(it.p), size=number(it.q),
-        side=Side.SELL if it.m else Side.BUY, source=source, first_id=None if it.f < 0 else str(it.f),
+        side=SELL if it.m else BUY, source=source, first_id=None if it.f < 0 else str(it.f),
         last_id=None if it.l < 0 else str(it.l),
     )
 
@@ -499,7 +501,7 @@ def snapshot(venue: str, symbol: str, it: Depth20, depth: int, verification: str
     return BookSnapshot(
         venue=venue, symbol=symbol, exchange_time=received if it.E is None else it.E * MILLISECOND,
         received_time=received, available_at=received, sequence=it.lastUpdateId,
-        bids=Levels(it.bids, Shape.PAIRS), asks=Levels(it.asks, Shape.PAIRS), depth=depth, verification=verification,
+        bids=Levels(it.bids, PAIRS), asks=Levels(it.asks, PAIRS), depth=depth, verification=verification,
     )
 
 
@@ -587,7 +589,7 @@ def parse_trades(venue: str, request: Request, body: bytes, received: int) -> li
         Trade(
             venue=venue, symbol=request.symbol, exchange_time=it.time * MILLISECOND, received_time=received,
             available_at=received, channel=Channel.TRADES, id=str(it.id), after=it.id - 1, price=number(it.price),
-            size=number(it.qty), side=Side.SELL if it.isBuyerMaker else Side.BUY, source=Source.BACKFILL,
+            size=number(it.qty), side=SELL if it.isBuyerMaker else BUY, source=Source.BACKFILL,
         )
         for it in _decode_trades(body)
     ]

@@ -8,6 +8,9 @@ from msgspec import Raw, Struct, json
 from onetape.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from onetape.credentials import Credentials
 from onetape.model import (
+    BUY,
+    PAIRS,
+    SELL,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -19,8 +22,6 @@ from onetape.model import (
     Levels,
     Request,
     RestKind,
-    Shape,
-    Side,
     Skipped,
     Subscription,
     Trade,
@@ -143,6 +144,7 @@ class BinanceUsdm:
             b"trade": self._trade, b"aggTrade": self._agg_trade, b"bookTicker": self._quote, b"ticker": self._ticker,
             b"kline_": self._candle, b"depth": self._depth, b"depthN": self._partial, b"": self._requests.answer,
         }, 2 * self.spec.limits.subscriptions)
+        self._by_stream = self._readers.by_stream
 
     @staticmethod
     def route_of(subscription: Subscription) -> str:
@@ -170,7 +172,8 @@ class BinanceUsdm:
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def parse(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        return self._readers.of(frame)(frame, received)
+        reader = self._by_stream.get(frame[: frame.find(b'"', 11)]) or self._readers.find(frame)
+        return reader(frame, received)
 
     def _trade(self, frame: bytes, received: int) -> Sequence[Parsed]:
         it = _decode_trade(frame).data
@@ -183,7 +186,7 @@ class BinanceUsdm:
         return (Trade(
             venue=self.spec.name, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received,
             available_at=received, channel=Channel.TRADES, id=str(it.t), after=it.t - 1, price=number(it.p),
-            size=number(it.q), side=Side.SELL if it.m else Side.BUY,
+            size=number(it.q), side=SELL if it.m else BUY,
         ),)
 
     def _agg_trade(self, frame: bytes, received: int) -> Sequence[Parsed]:
@@ -202,8 +205,8 @@ class BinanceUsdm:
         it = _decode_depth(frame).data
         return (BookDelta(
             venue=self.spec.name, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received,
-            available_at=received, after=it.pu, sequence=it.u, bids=Levels(it.b, Shape.PAIRS),
-            asks=Levels(it.a, Shape.PAIRS),
+            available_at=received, after=it.pu, sequence=it.u, bids=Levels(it.b, PAIRS),
+            asks=Levels(it.a, PAIRS),
         ),)
 
     def _partial(self, frame: bytes, received: int) -> Sequence[Parsed]:
@@ -211,7 +214,7 @@ class BinanceUsdm:
         it, (_, _, rest) = message.data, message.stream.partition("@depth")
         return (BookSnapshot(
             venue=self.spec.name, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received,
-            available_at=received, sequence=it.u, bids=Levels(it.b, Shape.PAIRS), asks=Levels(it.a, Shape.PAIRS),
+            available_at=received, sequence=it.u, bids=Levels(it.b, PAIRS), asks=Levels(it.a, PAIRS),
             depth=int(rest.partition("@")[0]), verification="none",
         ),)
 

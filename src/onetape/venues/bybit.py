@@ -10,6 +10,7 @@ from onetape.clock import MILLISECOND, MINUTE, SECOND, interval_ns, month_end
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
+    PAIRS,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -23,7 +24,6 @@ from onetape.model import (
     Quote,
     Request,
     RestKind,
-    Shape,
     Side,
     Skipped,
     Source,
@@ -323,7 +323,7 @@ class Bybit:
             return self._quote(frame, received)
         it, symbol = message.data, self._prefix + message.data.s
         time = _moment(received, message.cts, message.ts)
-        bids, asks = Levels(it.b, Shape.PAIRS), Levels(it.a, Shape.PAIRS)
+        bids, asks = Levels(it.b, PAIRS), Levels(it.a, PAIRS)
         match message.type:
             case "snapshot":
                 return (BookSnapshot(
@@ -423,7 +423,7 @@ class Bybit:
         return BookSnapshot(
             venue=self.spec.name, symbol=request.symbol,
             exchange_time=_moment(received, it.cts, it.ts), received_time=received,
-            available_at=received, sequence=it.u, bids=Levels(it.b, Shape.PAIRS), asks=Levels(it.a, Shape.PAIRS),
+            available_at=received, sequence=it.u, bids=Levels(it.b, PAIRS), asks=Levels(it.a, PAIRS),
             # u is of the stream of depth 1000, and says nothing about the others.
             depth=request.depth, verification="sequence" if request.depth == 1_000 else "none",
         )

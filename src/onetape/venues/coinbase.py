@@ -11,6 +11,7 @@ from onetape.clock import MINUTE, SECOND, interval_ns, rfc3339
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
+    TAGGED_OBJECTS,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -25,7 +26,6 @@ from onetape.model import (
     Quote,
     Request,
     RestKind,
-    Shape,
     Side,
     Source,
     Subscription,
@@ -354,8 +354,8 @@ class Coinbase:
             symbol = event.product_id
             after = counts.get(symbol, self._arrivals.get(symbol, 0))
             counts[symbol] = after + 1
-            bids = Levels(event.updates, Shape.TAGGED_OBJECTS, "bid")
-            asks = Levels(event.updates, Shape.TAGGED_OBJECTS, "offer")
+            bids = Levels(event.updates, TAGGED_OBJECTS, "bid")
+            asks = Levels(event.updates, TAGGED_OBJECTS, "offer")
             if event.type == "snapshot":
                 out.append(BookSnapshot(
                     venue=self.spec.name, symbol=symbol, exchange_time=time, received_time=received,

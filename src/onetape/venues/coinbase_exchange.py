@@ -11,6 +11,8 @@ from onetape.clock import MINUTE, SECOND, interval_ns, isoformat, rfc3339
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame
 from onetape.model import (
+    PAIRS,
+    TAGGED_TRIPLES,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -23,7 +25,6 @@ from onetape.model import (
     Levels,
     Request,
     RestKind,
-    Shape,
     Source,
     Subscription,
     Ticker,
@@ -266,8 +267,8 @@ class CoinbaseExchange:
         self._books[it.product_id] = count + 1, 0
         return BookSnapshot(
             venue=self.spec.name, symbol=it.product_id, exchange_time=received, received_time=received,
-            available_at=received, sequence=count + 1, bids=Levels(it.bids, Shape.PAIRS),
-            asks=Levels(it.asks, Shape.PAIRS), depth=0, verification="none",
+            available_at=received, sequence=count + 1, bids=Levels(it.bids, PAIRS),
+            asks=Levels(it.asks, PAIRS), depth=0, verification="none",
         )
 
     def _delta(self, it: L2Update, received: int) -> BookDelta:
@@ -282,8 +283,8 @@ class CoinbaseExchange:
         return BookDelta(
             venue=self.spec.name, symbol=it.product_id, exchange_time=time or received, received_time=received,
             available_at=received, after=after, sequence=after + 1,
-            bids=Levels(it.changes, Shape.TAGGED_TRIPLES, "buy"),
-            asks=Levels(it.changes, Shape.TAGGED_TRIPLES, "sell"),
+            bids=Levels(it.changes, TAGGED_TRIPLES, "buy"),
+            asks=Levels(it.changes, TAGGED_TRIPLES, "sell"),
         )
 
     def _book(self, symbol: str) -> tuple[int, int]:

@@ -13,6 +13,7 @@ from onetape.clock import MICROSECOND, MILLISECOND, MINUTE, SECOND, decimal_seco
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, GiveUp, TryAgain
 from onetape.model import (
+    PRICE_QTY,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -28,7 +29,6 @@ from onetape.model import (
     Quote,
     Request,
     RestKind,
-    Shape,
     Side,
     Source,
     Subscription,
@@ -317,7 +317,7 @@ class Kraken:
         return out
 
     def _snapshot(self, it: _Book, here: int, received: int) -> Parsed:
-        bids, asks = Levels(it.bids, Shape.PRICE_QTY), Levels(it.asks, Shape.PRICE_QTY)
+        bids, asks = Levels(it.bids, PRICE_QTY), Levels(it.asks, PRICE_QTY)
         depth = self._depths.get(it.symbol)
         if depth is None:  # neither asked for by us nor acked
             levels = max(len(bids), len(asks))
@@ -332,7 +332,7 @@ class Kraken:
         return BookDelta(
             venue=self.spec.name, symbol=it.symbol, exchange_time=_time(it.timestamp, received),
             received_time=received, available_at=received, after=here, sequence=here + 1,
-            bids=Levels(it.bids, Shape.PRICE_QTY), asks=Levels(it.asks, Shape.PRICE_QTY), checksum=it.checksum,
+            bids=Levels(it.bids, PRICE_QTY), asks=Levels(it.asks, PRICE_QTY), checksum=it.checksum,
         )
 
     def _trade(self, frame: bytes, received: int) -> Sequence[Parsed]:

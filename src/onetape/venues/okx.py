@@ -13,6 +13,7 @@ from onetape.clock import DAY, MILLISECOND, SECOND, interval_ns, month_end
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
 from onetape.model import (
+    PAIRS,
     BookDelta,
     BookSnapshot,
     Candle,
@@ -28,7 +29,6 @@ from onetape.model import (
     Quote,
     Request,
     RestKind,
-    Shape,
     Side,
     Source,
     Subscription,
@@ -381,7 +381,7 @@ class Okx:
         if not whole_book and (not message.action or (row.prevSeqId is None) != (row.seqId is None)):
             raise BadFrame("an update without an action or a prevSeqId", symbol, Channel.BOOK)
         after, sequence, checksum, verification = self._position(row, (channel, symbol))
-        bids, asks = Levels(row.bids, Shape.PAIRS), Levels(row.asks, Shape.PAIRS)
+        bids, asks = Levels(row.bids, PAIRS), Levels(row.asks, PAIRS)
         if whole_book:
             return (BookSnapshot(
                 venue=self.spec.name, symbol=symbol, exchange_time=time, received_time=received, available_at=received,
@@ -508,8 +508,8 @@ class Okx:
             raise BadFrame("a book without seqId cannot be joined", request.symbol, Channel.BOOK)
         return BookSnapshot(
             venue=self.spec.name, symbol=request.symbol, exchange_time=milliseconds(row.ts), received_time=received,
-            available_at=received, sequence=row.seqId, bids=Levels(row.bids, Shape.PAIRS),
-            asks=Levels(row.asks, Shape.PAIRS), depth=request.depth, verification="sequence",
+            available_at=received, sequence=row.seqId, bids=Levels(row.bids, PAIRS),
+            asks=Levels(row.asks, PAIRS), depth=request.depth, verification="sequence",
         )
 
     def trades_request(self, symbol: str, after: str | None, before: str | None, since: int | None) -> Request | None:
