@@ -169,6 +169,8 @@ class Pipeline:
         now = event.available_at
         needs = self.wake(now) if now >= self._due else NOTHING
         match event:
+            case BookDelta() | BookSnapshot():
+                self._book(event, now)
             case Trade():
                 more = self._trade(event, now)
                 needs = [*needs, *more] if more else needs
@@ -178,8 +180,6 @@ class Pipeline:
                 if tape.volume is not None:
                     tape.volume.skip(event.exchange_time)
                 self._publish(event)
-            case BookDelta() | BookSnapshot():
-                self._book(event, now)
             case Quote() if not self.policy.quotes:
                 self._publish(event)
             case Ticker() | FeedError(quarantined=False):

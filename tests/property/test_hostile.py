@@ -27,6 +27,7 @@ from onetape.model import (
 )
 from onetape.model.numbers import plain
 from onetape.venues import VENUES
+from tests.venues.books import checksum
 
 SEEDS = 40 if os.environ.get("ONETAPE_LONG") else 2
 HOSTILE = 250  # frames with mutations among them; the other 200 or more are good
@@ -163,7 +164,7 @@ def snapshot(name, symbol, session):
             sides = [",".join(f'{{"price":{price},"qty":{size}}}' for price, size in levels) for levels in pairs]
             return (
                 f'{{"channel":"book","type":"snapshot","data":[{{"symbol":"{symbol}","bids":[{sides[0]}],'
-                f'"asks":[{sides[1]}],"checksum":{session.venue.checksum(symbol, bids[:10], asks[:10])}}}]}}'
+                f'"asks":[{sides[1]}],"checksum":{checksum(session.venue, symbol, bids[:10], asks[:10])}}}]}}'
             ).encode()
         case "okx":
             rows = [[[*level, "0", "1"] for level in levels] for levels in pairs]

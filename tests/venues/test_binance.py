@@ -35,6 +35,7 @@ from onetape.model import (
 )
 from onetape.venues.base import UNREADABLE, Acked, Notice, Reaction, Refused, Snapshots, Unknown, Venue
 from onetape.venues.binance import PENDING, Binance
+from tests.venues.books import checksum
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 NAMES = (
@@ -82,7 +83,7 @@ def test_it_is_a_venue() -> None:
     assert (venue.spec.name, venue.spec.exchange, venue.route) == ("binance", "binance", "")
     assert venue.ping(1) is None
     with pytest.raises(ValueError, match="sums nothing"):
-        venue.checksum("AAAUSDT", [], [])
+        checksum(venue, "AAAUSDT", [], [])
 
 
 def test_its_tables() -> None:

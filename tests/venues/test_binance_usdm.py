@@ -31,6 +31,7 @@ from onetape.model import (
 )
 from onetape.venues.base import UNREADABLE, Acked, Alive, Notice, Reaction, Refused, Snapshots, Unknown, Venue
 from onetape.venues.binance_usdm import BinanceUsdm
+from tests.venues.books import checksum
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 NAMES = (
@@ -63,7 +64,7 @@ def test_it_is_a_venue_of_binance() -> None:
     assert venue.parse(b'{"result":["btcusdt@depth@100ms"],"id":-7}', NOW) == (Alive(7),)
     assert venue.parse(b'{"error":{"code":2,"msg":"no"},"id":-7}', NOW) == (Alive(7),), "it lives, whatever it says"
     with pytest.raises(ValueError, match="sums nothing"):
-        venue.checksum("BTCUSDT", [], [])
+        checksum(venue, "BTCUSDT", [], [])
 
 
 def test_its_tables() -> None:

@@ -32,6 +32,7 @@ from onetape.model import (
 )
 from onetape.venues.base import UNREADABLE, Acked, Alive, Parsed, Reaction, Refused, Unknown
 from onetape.venues.bybit import BARS, Bybit
+from tests.venues.books import checksum
 
 D = Decimal
 NOW = 1_790_000_001 * SECOND
@@ -413,7 +414,7 @@ def test_blame(frame, blamed):
 
 def test_there_is_no_checksum():
     with pytest.raises(ValueError, match="sums nothing"):
-        Bybit().checksum("AAAUSDT", [], [])
+        checksum(Bybit(), "AAAUSDT", [], [])
 
 
 # --- REST -----------------------------------------------------------------------------------------------------------

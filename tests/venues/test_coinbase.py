@@ -38,6 +38,7 @@ from onetape.sim.credentials import KEY, private_key
 from onetape.sim.venues.coinbase_login import token_is_good
 from onetape.venues.base import UNREADABLE, Acked, Alive, LoginRefused, Parsed, Reaction, Refused, Unknown
 from onetape.venues.coinbase import MAX_REPEATED, MAX_PRODUCTS, SPEC, Coinbase
+from tests.venues.books import checksum
 
 D = Decimal
 NOON = 1_791_201_600 * SECOND
@@ -332,7 +333,7 @@ def test_what_it_does_not_have() -> None:
     with pytest.raises(ValueError, match="no channel agg_trades"):
         Coinbase().subscribe([Subscription("BTC-USD", Channel.AGG_TRADES)])
     with pytest.raises(ValueError, match="sums nothing"):
-        Coinbase().checksum("BTC-USD", [], [])
+        checksum(Coinbase(), "BTC-USD", [], [])
     assert {Coinbase.route_of(it) for it in (BTC_BOOK, STATUS)} == {""} == set(SPEC.endpoints["production"].websocket)
 
 

@@ -36,6 +36,7 @@ from onetape.sim.venues.coinbase_login import signature_is_good
 from onetape.venues.base import UNREADABLE, Acked, Alive, LoginRefused, Parsed, Reaction, Refused, Unknown
 from onetape.venues.coinbase import MAX_PRODUCTS
 from onetape.venues.coinbase_exchange import SPEC, CoinbaseExchange
+from tests.venues.books import checksum
 
 D = Decimal
 NOON = 1_791_201_600 * SECOND
@@ -216,7 +217,7 @@ def test_what_it_does_not_have() -> None:
         with pytest.raises(ValueError, match=f"no channel {channel}"):
             CoinbaseExchange().subscribe([Subscription("BTC-USD", channel)])
     with pytest.raises(ValueError, match="sums nothing"):
-        CoinbaseExchange().checksum("BTC-USD", [], [])
+        checksum(CoinbaseExchange(), "BTC-USD", [], [])
     assert CoinbaseExchange.route_of(BTC_BOOK) in SPEC.endpoints["production"].websocket
 
 

@@ -9,6 +9,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from onetape.book import OrderBook
 from onetape.clock import DAY, MINUTE, SECOND, rfc3339
 from onetape.errors import GiveUp, TryAgain
 from onetape.model import (
@@ -35,6 +36,7 @@ from onetape.model import (
 )
 from onetape.venues.base import UNREADABLE, Acked, Alive, Notice, Reaction, Refused, Unknown, Venue
 from onetape.venues.kraken import Kraken
+from tests.venues.books import checksum
 
 FIXTURES = Path(__file__).parents[1] / "fixtures"
 NAMES = (
@@ -446,25 +448,27 @@ def decimals(pairs: list[tuple[str, str]]) -> list[tuple[Decimal, Decimal]]:
 
 def test_the_checksum_of_the_documentation() -> None:
     kraken, bids, asks = Kraken(), decimals(PAGE_BIDS), decimals(PAGE_ASKS)
-    assert kraken.checksum("BTC/USD", bids, asks) == 3310070434
-    assert kraken.checksum("BTC/USD", asks, bids) == 2704419326  # bids before asks: wrong, and told from right
-    assert kraken.checksum("BTC/USD", [*bids, (D(1), D(1))], [*asks, (D(99999), D(1))]) == 3310070434  # the ten best
+    assert checksum(kraken, "BTC/USD", bids, asks) == 3310070434
+    book = OrderBook()
+    book.replace(Levels.of(bids), Levels.of(asks))
+    assert zlib.crc32(b"".join(book.digits(10))) == 2704419326  # bids before asks: wrong, and told from right
+    assert checksum(kraken, "BTC/USD", [*bids, (D(1), D(1))], [*asks, (D(99999), D(1))]) == 3310070434  # the ten best
 
 
 def test_the_checksum_of_an_empty_book() -> None:
-    assert Kraken().checksum("BTC/USD", [], []) == zlib.crc32(b"")
+    assert checksum(Kraken(), "BTC/USD", [], []) == zlib.crc32(b"")
 
 
 def test_the_checksum_of_tiny_and_huge_numbers() -> None:
     bids, asks = [(D("1E-8"), D("100000"))], [(D("3.0E-8"), D("2.5E+3"))]
-    assert Kraken().checksum("X/USD", bids, asks) == zlib.crc32(b"30" b"2500" b"10" b"100000")
+    assert checksum(Kraken(), "X/USD", bids, asks) == zlib.crc32(b"30" b"2500" b"10" b"100000")
 
 
 def test_the_checksum_vectors(recordings: Path) -> None:
     vectors = json.loads((recordings / "vectors" / "kraken_book_crc32_shared.json").read_text())
     assert len(vectors) == 105
     for it in vectors:
-        assert Kraken().checksum("", decimals(it["bids"]), decimals(it["asks"])) == it["checksum"], it["id"]
+        assert checksum(Kraken(), "", decimals(it["bids"]), decimals(it["asks"])) == it["checksum"], it["id"]
 
 
 def test_the_checksum_vectors_with_trimmed_zeros_and_known_precision(recordings: Path) -> None:
@@ -473,9 +477,9 @@ def test_the_checksum_vectors_with_trimmed_zeros_and_known_precision(recordings:
             max(len(level[side].partition(".")[2]) for level in it["bids"] + it["asks"]) for side in (0, 1)
         ]
         kraken = Kraken()
-        kraken._units["S"] = D(1).scaleb(-digits[0]), D(1).scaleb(-digits[1])
+        kraken._digits["S"] = digits[0], digits[1]
         bids, asks = ([(p.normalize(), q.normalize()) for p, q in decimals(it[side])] for side in ("bids", "asks"))
-        assert kraken.checksum("S", bids, asks) == it["checksum"], it["id"]
+        assert checksum(kraken, "S", bids, asks) == it["checksum"], it["id"]
 
 
 # --- REST -----------------------------------------------------------------------------------------------------------
@@ -757,11 +761,11 @@ def test_trap_01_floats_and_trimmed_zeros_break_the_checksum() -> None:
     (event,) = kraken.parse(FRAMES["book_snapshot"], NOW)
     assert isinstance(event, BookSnapshot)
     assert [str(size) for _, size in event.bids] == ["0.50000000", "1.25000000", "0.00420000"]
-    assert kraken.checksum("BTC/USD", event.bids.read(), event.asks.read()) == event.checksum
+    assert checksum(kraken, "BTC/USD", event.bids.read(), event.asks.read()) == event.checksum
     trimmed = [[(price, size.normalize()) for price, size in side] for side in (event.bids, event.asks)]
-    assert kraken.checksum("BTC/USD", *trimmed) != event.checksum  # nothing tells the precision
+    assert checksum(kraken, "BTC/USD", *trimmed) != event.checksum  # nothing tells the precision
     kraken.parse(FRAMES["instruments"], NOW)
-    assert kraken.checksum("BTC/USD", *trimmed) == event.checksum
+    assert checksum(kraken, "BTC/USD", *trimmed) == event.checksum
 
 
 def test_trap_02_levels_beyond_the_depth_do_not_come_back() -> None:
@@ -769,7 +773,7 @@ def test_trap_02_levels_beyond_the_depth_do_not_come_back() -> None:
     bids = dict(decimals(MOVING_BIDS))
     assert kraken.spec.book.resends
     assert kraken.spec.book.halts == {"maintenance"}
-    sums = [kraken.checksum("", list(bids.items()), list(asks.items()))]
+    sums = [checksum(kraken, "", list(bids.items()), list(asks.items()))]
     for side, changes in (
         (asks, [("29431.1", "0"), ("29433.3", "0.8"), ("29430.6", "0.001")]), (asks, [("29430.3", "8.25182177")]),
         (bids, [("29423.0", "2.54902601")]),
@@ -778,7 +782,7 @@ def test_trap_02_levels_beyond_the_depth_do_not_come_back() -> None:
         kept = sorted(((price, size) for price, size in side.items() if size), reverse=side is bids)[:10]
         side.clear()
         side.update(kept)
-        sums.append(kraken.checksum("", list(bids.items()), list(asks.items())))
+        sums.append(checksum(kraken, "", list(bids.items()), list(asks.items())))
     assert sums == [2785033588, 3547452596, 3111681483, 434883881]
 
 
@@ -850,13 +854,13 @@ def test_trap_11_rest_trades_keep_their_id() -> None:
 def test_trap_13_precision_comes_from_the_metadata() -> None:
     kraken = Kraken()
     bids, asks = [(D("0.5"), D("7"))], [(D("0.51"), D("1.5"))]
-    assert kraken.checksum("DOGE/USD", bids, asks) == zlib.crc32(b"51" b"15" b"50" b"70")
+    assert checksum(kraken, "DOGE/USD", bids, asks) == zlib.crc32(b"51" b"15" b"50" b"70")
     kraken.parse(FRAMES["instruments"], NOW)  # 7 and 8 digits
-    assert kraken.checksum("DOGE/USD", bids, asks) == zlib.crc32(b"5100000" b"150000000" b"5000000" b"700000000")
+    assert checksum(kraken, "DOGE/USD", bids, asks) == zlib.crc32(b"5100000" b"150000000" b"5000000" b"700000000")
     finer = [(D("0.512345678"), D("1.5"))]  # finer than announced: never rounded
-    assert kraken.checksum("DOGE/USD", [], finer) == zlib.crc32(b"512345678" b"150000000")
+    assert checksum(kraken, "DOGE/USD", [], finer) == zlib.crc32(b"512345678" b"150000000")
     kraken.parse(FRAMES["instruments_update"], NOW)
-    assert kraken.checksum("BTC/USD", [], [(D("5"), D("1"))]) == zlib.crc32(b"500" b"100000000")
+    assert checksum(kraken, "BTC/USD", [], [(D("5"), D("1"))]) == zlib.crc32(b"500" b"100000000")
 
 
 def test_trap_14_only_documented_parameters_are_sent() -> None:
@@ -906,7 +910,7 @@ def test_recordings(recordings: Path, name: str) -> None:
                 counts.append(event.sequence)
                 assert len(event.bids) + len(event.asks) > 0
             if isinstance(event, BookSnapshot):
-                assert kraken.checksum(event.symbol, event.bids.read(), event.asks.read()) == event.checksum
+                assert checksum(kraken, event.symbol, event.bids.read(), event.asks.read()) == event.checksum
     assert counts == list(range(1, len(counts) + 1))
 
 
@@ -931,8 +935,8 @@ def test_the_real_list_of_instruments(recordings: Path) -> None:
     kraken = Kraken()
     body = (recordings / "kraken" / "samples" / "v2_instrument_snapshot_2024.json").read_bytes()
     assert kraken.parse(body, NOW) == []
-    assert len(kraken._units) == len(json.loads(body)["data"]["pairs"])
-    assert kraken._units["BTC/USD"] == (D("0.1"), D("0.00000001"))
+    assert len(kraken._digits) == len(json.loads(body)["data"]["pairs"])
+    assert kraken._digits["BTC/USD"] == (1, 8)
     old, _ = kraken.parse_instruments((recordings / "kraken/samples/rest_2021/AssetPairs.json").read_bytes())
     assert {"BTC/USD", "DOGE/EUR", "ETH/BTC"} <= {it.id.symbol for it in old}
 

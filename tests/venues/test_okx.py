@@ -35,6 +35,7 @@ from onetape.model import (
 from onetape.model.numbers import level_number
 from onetape.venues.base import UNREADABLE, Acked, Alive, LoginRefused, Notice, Parsed, Reaction, Refused, Unknown
 from onetape.venues.okx import BARS, INTERVALS, Okx
+from tests.venues.books import checksum
 
 D = Decimal
 NOW = 1_790_000_001 * SECOND
@@ -178,7 +179,7 @@ def test_books_without_numbers_are_counted_and_summed(frames):
     assert [(it.after, it.sequence, it.checksum) for it in (update, third, other) if isinstance(it, BookDelta)] == [
         (1, 2, -7), (2, 3, -7), (0, 1, -7),
     ]
-    assert okx.checksum("BBB-USDT", snapshot.bids.read(), snapshot.asks.read()) == snapshot.checksum
+    assert checksum(okx, "BBB-USDT", snapshot.bids.read(), snapshot.asks.read()) == snapshot.checksum
 
 
 @pytest.mark.parametrize(("channel", "depth"), [(b"books50-l2-tbt", 50), (b"books-l2-tbt", 400)])
@@ -764,14 +765,15 @@ def test_checksum_vectors(recordings):
         bids, asks = (
             [(level_number(price), level_number(size)) for price, size, *_ in vector[side]] for side in ("bids", "asks")
         )
-        assert Okx().checksum("A-B", bids, asks) == vector["checksum"], vector["id"]
+        assert checksum(Okx(), "A-B", bids, asks) == vector["checksum"], vector["id"]
 
 
 def test_a_checksum_knows_no_exponents_and_no_padding():
     tiny = [(D("0.0000001"), D("0.0000002"))]
     assert str(tiny[0][0]) == "1E-7"
-    assert Okx().checksum("A-B", tiny, []) == Okx().checksum("A-B", [(D("1E-7"), D("0.00000020"))], [])
-    assert Okx().checksum("A-B", [(D("28920.0"), D("10"))], []) == Okx().checksum("A-B", [(D("28920"), D("10.0"))], [])
+    assert checksum(Okx(), "A-B", tiny, []) == checksum(Okx(), "A-B", [(D("1E-7"), D("0.00000020"))], [])
+    one, other = [(D("28920.0"), D("10"))], [(D("28920"), D("10.0"))]
+    assert checksum(Okx(), "A-B", one, []) == checksum(Okx(), "A-B", other, [])
 
 
 @pytest.mark.parametrize("name", ["v5_20210722_conn1", "v5_20260824_btcusdt_books_seq"])

@@ -628,7 +628,7 @@ cdef class OrderBook:
     """As ``onetape.book.order_book.OrderBook``, which says what everything means."""
 
     cdef public object window
-    cdef Py_ssize_t _keep
+    cdef Py_ssize_t _keep, _required_bids, _required_asks
     cdef bint _resends
     cdef int _scale  # digits behind the point that all prices here have room for
     cdef Side _bids, _asks
@@ -675,13 +675,12 @@ cdef class OrderBook:
             give_back(&scratch)
 
     def apply(self, bids, asks):
-        """Takes the changes of a delta, in their order. Raises BadLevels."""
+        """Takes the changes of a delta, in their order. Raises BadLevels. True: not crossed, and nothing lacks."""
         cdef Scratch scratch
         cdef Py_ssize_t i, split
         cdef Entry* it
         if self._wide is not None:
-            self._wide.apply(bids, asks)
-            return
+            return self._wide.apply(bids, asks)
         take(&scratch)
         try:
             fit = read_levels(bids, &scratch)
@@ -689,8 +688,7 @@ cdef class OrderBook:
             fit = read_levels(asks, &scratch) and fit
             if not fit or not self._make_finer(scale_of(&scratch, 0)) or not scale_prices(&scratch, self._scale):
                 self._widen()
-                self._wide.apply(bids, asks)
-                return
+                return self._wide.apply(bids, asks)
             for i in range(split):
                 it = scratch.entries + i
                 put(&self._bids, it.price.telling, it)
@@ -698,6 +696,7 @@ cdef class OrderBook:
                 it = scratch.entries + i
                 put(&self._asks, -it.price.telling, it)
             self._cut()
+            return not self._crossed() and not self._lacks()
         finally:
             give_back(&scratch)
 
@@ -724,6 +723,7 @@ cdef class OrderBook:
     cdef _widen(self):
         if self._wide is None:
             wide = Reference(self.window)
+            wide.required = self.required
             wide.take_over(self._keep, self._whole(&self._bids), self._whole(&self._asks), self.orphans)
             self._wide = wide
 
@@ -770,14 +770,27 @@ cdef class OrderBook:
             return self._wide.float64(depth)
         return (*floats(&self._bids, depth, self._scale), *floats(&self._asks, depth, self._scale))
 
+    def digits(self, Py_ssize_t depth, int behind_price=0, int behind_size=0):
+        """Of the best bids and asks, price and size of each one after the other, as venues sum them up.
+
+        Without point and leading zeros, with so many digits behind the point, or as many as the finest of them has.
+        """
+        if self._wide is not None:
+            return self._wide.digits(depth, behind_price, behind_size)
+        widen(&self._bids, depth, &behind_price, &behind_size)
+        widen(&self._asks, depth, &behind_price, &behind_size)
+        return (
+            digits_of(&self._bids, depth, self._scale, behind_price, behind_size),
+            digits_of(&self._asks, depth, self._scale, behind_price, behind_size),
+        )
+
     @property
     def crossed(self):
         """The best bid is at or above the best ask."""
-        if self._wide is not None:
-            return self._wide.crossed
-        return bool(
-            self._bids.count and self._asks.count and best_of(&self._bids).key + best_of(&self._asks).key >= 0
-        )
+        return self._wide.crossed if self._wide is not None else bool(self._crossed())
+
+    cdef bint _crossed(self) noexcept:
+        return self._bids.count and self._asks.count and best_of(&self._bids).key + best_of(&self._asks).key >= 0
 
     @property
     def held(self):
@@ -793,13 +806,27 @@ cdef class OrderBook:
             inside(&self._bids) if self._bids.edged else None, inside(&self._asks) if self._asks.edged else None,
         )
 
-    def lacks(self, Py_ssize_t bids, Py_ssize_t asks):
-        """Inside a known edge there are fewer levels than these."""
-        if self._wide is not None:
-            return self._wide.lacks(bids, asks)
-        return bool(
-            self._bids.edged and inside(&self._bids) < bids or self._asks.edged and inside(&self._asks) < asks
+    @property
+    def lacks(self):
+        """Inside a known edge there are fewer levels than required."""
+        return self._wide.lacks if self._wide is not None else bool(self._lacks())
+
+    cdef bint _lacks(self) noexcept:
+        return (
+            self._bids.edged and inside(&self._bids) < self._required_bids
+            or self._asks.edged and inside(&self._asks) < self._required_asks
         )
+
+    @property
+    def required(self):
+        """Levels (bids, asks) that have to stay inside the known edge."""
+        return self._required_bids, self._required_asks
+
+    @required.setter
+    def required(self, levels):
+        self._required_bids, self._required_asks = levels
+        if self._wide is not None:
+            self._wide.required = levels
 
     @property
     def orphans(self):
@@ -816,6 +843,55 @@ cdef inline bint same(const Level* one, const Level* other) noexcept nogil:
         one.key == other.key and one.size == other.size and one.price_written == other.price_written
         and one.size_shift == other.size_shift and one.size_written == other.size_written
     )
+
+
+cdef void widen(const Side* side, Py_ssize_t depth, int* behind_price, int* behind_size) noexcept nogil:
+    cdef Py_ssize_t i, count = inside(side)
+    cdef const Level* it = best_of(side)
+    for i in range(min(depth or count, count)):
+        behind_price[0] = max(behind_price[0], (it - i).price_written)
+        behind_size[0] = max(behind_size[0], (it - i).size_written)
+
+
+cdef bytes digits_of(const Side* side, Py_ssize_t depth, int scale, int behind_price, int behind_size):
+    cdef Py_ssize_t i, count = inside(side)
+    cdef const Level* it = best_of(side)
+    count = min(depth or count, count)
+    # An int64 has 19 digits, and no number has more than 18 behind the point, or is asked for with more than these.
+    cdef char* text = <char*>PyMem_Malloc(count * (2 * 19 + behind_price + behind_size) + 1)
+    cdef char* p = text
+    if text == NULL:
+        raise MemoryError
+    try:
+        for i in range(count):
+            p = print_digits(p, (it - i).key * side.sign, behind_price - scale)
+            p = print_digits(p, (it - i).size, behind_size - (it - i).size_shift)
+        return text[: p - text]
+    finally:
+        PyMem_Free(text)
+
+
+cdef char* print_digits(char* p, int64_t number, int zeros) noexcept nogil:
+    """With ``zeros`` more behind it, or as many fewer; nothing for 0."""
+    cdef char[20] text
+    cdef int length = 0
+    while number and zeros < 0:
+        number //= 10
+        zeros += 1
+    cdef bint is_zero = number == 0
+    while number:
+        text[length] = <char>(48 + number % 10)
+        number //= 10
+        length += 1
+    while length:
+        length -= 1
+        p[0] = text[length]
+        p += 1
+    while zeros > 0 and not is_zero:
+        p[0] = 48
+        p += 1
+        zeros -= 1
+    return p
 
 
 cdef tuple floats(const Side* side, Py_ssize_t depth, int scale):

@@ -115,6 +115,8 @@ class OrderBook:
 
     def __init__(self, window: Window = Window()) -> None:  # noqa: B008 - frozen
         self.window = window
+        self.required = (0, 0)
+        """Levels (bids, asks) that have to stay inside the known edge."""
         self._keep = 0
         self._bids, self._asks = _Side(bids=True), _Side(bids=False)
 
@@ -127,12 +129,16 @@ class OrderBook:
         self._asks.replace(new_asks, edge_at)
         self._fit()
 
-    def apply(self, bids: Levels, asks: Levels) -> None:
-        """Takes the changes of a delta, in their order. Raises BadLevels."""
+    def apply(self, bids: Levels, asks: Levels) -> bool:
+        """Takes the changes of a delta, in their order. Raises BadLevels.
+
+        True if all is well: not crossed, and at least ``required`` levels inside the edges.
+        """
         new_bids, new_asks = bids.read(), asks.read()
         self._bids.apply(new_bids)
         self._asks.apply(new_asks)
         self._fit()
+        return not self.crossed and not self.lacks
 
     def _fit(self) -> None:
         if not self._keep:
@@ -176,6 +182,17 @@ class OrderBook:
             array("d", [float(price) for price, _ in asks]), array("d", [float(size) for _, size in asks]),
         )
 
+    def digits(self, depth: int, behind_price: int = 0, behind_size: int = 0) -> tuple[bytes, bytes]:
+        """Of the best bids and asks, price and size of each one after the other, as venues sum them up.
+
+        Without point and leading zeros, with so many digits behind the point, or as many as the finest of them has.
+        """
+        bids, asks = self.bids(depth), self.asks(depth)
+        prices = _padded([price for price, _ in (*bids, *asks)], behind_price)
+        sizes = _padded([size for _, size in (*bids, *asks)], behind_size)
+        text = [price + size for price, size in zip(prices, sizes, strict=True)]
+        return "".join(text[: len(bids)]).encode(), "".join(text[len(bids) :]).encode()
+
     @property
     def crossed(self) -> bool:
         """The best bid is at or above the best ask."""
@@ -195,8 +212,10 @@ class OrderBook:
             None if self._asks.edge is None else self._asks.known(),
         )
 
-    def lacks(self, bids: int, asks: int) -> bool:
-        """Inside a known edge there are fewer levels than these."""
+    @property
+    def lacks(self) -> bool:
+        """Inside a known edge there are fewer levels than required."""
+        bids, asks = self.required
         return (
             (self._bids.edge is not None and self._bids.known() < bids)
             or (self._asks.edge is not None and self._asks.known() < asks)
@@ -206,3 +225,9 @@ class OrderBook:
     def orphans(self) -> int:
         """Removals of levels that were not there, since the book began."""
         return self._bids.orphans + self._asks.orphans
+
+
+def _padded(values: list[Decimal], width: int) -> list[str]:
+    parts = [format(it, "f").partition(".") for it in values]
+    width = max([width, *(len(fraction) for _, _, fraction in parts)])
+    return [(whole + fraction.ljust(width, "0")).lstrip("0") for whole, _, fraction in parts]

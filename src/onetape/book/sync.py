@@ -15,7 +15,7 @@ While *following* (live, or crossed within its grace) the tests come in this ord
     anything else                         gap
 """
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from msgspec import structs
 
@@ -28,7 +28,6 @@ from onetape.model import (
     Channel,
     FeedStatus,
     InstrumentId,
-    Level,
     Levels,
     NeedSnapshot,
     TrustState,
@@ -39,7 +38,7 @@ MAX_PENDING_LEVELS = 500_000  # in them
 JOIN_NS = 5 * SECOND  # for so long a fetched snapshot is good for being joined
 _LIVE = TrustState.LIVE  # what an enum gives by name it has to look for, with every frame: 70 ns in Python 3.11
 
-Checksum = Callable[[str, Sequence[Level], Sequence[Level]], int]
+Checksum = Callable[[str, OrderBook], int]
 Output = BookSnapshot | BookDelta | FeedStatus | NeedSnapshot
 
 
@@ -64,7 +63,6 @@ class BookSync:
         self._last_after: int | None = None
         self._joining = False  # at a REST snapshot, before the first delta, the one that reaches over it
         self._seen: int | None = None  # sequence of the last delta that came while not in the book
-        self._required = (0, 0)  # levels (bids, asks) that must stay inside the known edge
         self._crossed_messages = 0
         self._asked = False
         self._snapshot: BookSnapshot | None = None  # by REST, waiting for the first delta that proves that it joins
@@ -80,9 +78,9 @@ class BookSync:
 
     def receive(self, event: BookSnapshot | BookDelta, now: int) -> list[Output]:
         """An event of the stream. Raises BadLevels, the book unchanged: the caller then distrusts."""
-        if isinstance(event, BookDelta):
-            return self._follow(event, now) if self._following else self._hold(event, now)
-        return self._start(event, None, now)
+        if isinstance(event, BookSnapshot):
+            return self._start(event, None, now)
+        return self._follow(event, now) if self._following else self._hold(event, now)
 
     def join(self, snapshot: BookSnapshot, epoch: int, now: int) -> list[Output]:
         """A snapshot that was fetched apart from the stream. Raises BadLevels, the book unchanged."""
@@ -199,7 +197,7 @@ class BookSync:
         self.verification = snapshot.verification
         self._whole_each_time = snapshot.verification == "none" and not self._rules.counted
         bids, asks = self.book.held
-        self._required = min(self.book.window.depth, bids), min(self.book.window.depth, asks)
+        self.book.required = min(self.book.window.depth, bids), min(self.book.window.depth, asks)
         if snapshot.checksum is not None and not self._sum_holds(snapshot.checksum):
             return self._break("the checksum of the snapshot does not hold", now)
         self._following = True
@@ -236,16 +234,15 @@ class BookSync:
             if sequence <= here:
                 self.ignored += 1
                 return []
-        book = self.book
-        book.apply(delta.bids, delta.asks)
+        well = self.book.apply(delta.bids, delta.asks)
         self._here, self._last_after, self._joining, self.time = sequence, after, False, delta.exchange_time
         self.applied += 1
         if delta.checksum is not None and not self._sum_holds(delta.checksum):
             return self._break(f"the checksum does not hold after {sequence}", now)
-        if book.lacks(*self._required):
-            return self._break("too few levels inside the known edge", now)
-        if self.state is _LIVE and not book.crossed:  # nearly always
+        if well and self.state is _LIVE:  # nearly always
             return [delta]
+        if self.book.lacks:
+            return self._break("too few levels inside the known edge", now)
         return self._passed(delta, now)
 
     def _gap(self, delta: BookDelta, now: int) -> list[Output]:
@@ -270,8 +267,7 @@ class BookSync:
         return out + self._resync("crossed")
 
     def _sum_holds(self, checksum: int) -> bool:
-        depth = self._rules.checksum_depth
-        return self._checksum(self.id.symbol, self.book.bids(depth), self.book.asks(depth)) == checksum
+        return self._checksum(self.id.symbol, self.book) == checksum
 
     # --- breaking ---------------------------------------------------------------------------------------------------
 

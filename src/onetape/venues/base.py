@@ -7,6 +7,7 @@ from typing import Annotated, ClassVar, Protocol, TypeVar
 import msgspec
 from msgspec import Struct
 
+from onetape.book import OrderBook
 from onetape.book.rules import BookRules, Snapshots
 from onetape.clock import DAY, HOUR, MILLISECOND, MINUTE, SECOND
 from onetape.credentials import Credentials
@@ -18,7 +19,6 @@ from onetape.model import (
     Channel,
     Event,
     Instrument,
-    Level,
     Request,
     Subscription,
     Trade,
@@ -258,8 +258,8 @@ class Venue(Protocol):
         """
         ...
 
-    def checksum(self, symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
-        """Of the best levels, best first, in the venue's own way; only called where an event carries a checksum."""
+    def checksum(self, symbol: str, book: OrderBook) -> int:
+        """Of the best levels, in the venue's own way; only called where an event carries a checksum."""
         ...
 
     # REST: requests, and what their bodies say. The parsers raise one of UNREADABLE.

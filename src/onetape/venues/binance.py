@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from msgspec import Meta, Raw, Struct, json
 
+from onetape.book import OrderBook
 from onetape.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
@@ -302,7 +303,7 @@ class Binance:
     def blame(self, frame: bytes) -> tuple[str, Channel | None]:
         return blame(frame)
 
-    def checksum(self, symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
+    def checksum(self, symbol: str, book: OrderBook) -> int:
         raise ValueError("Binance numbers its updates and sums nothing")
 
     # --- REST -------------------------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from msgspec import Raw, Struct, json
 
+from onetape.book import OrderBook
 from onetape.clock import HOUR, MILLISECOND, MINUTE, SECOND
 from onetape.credentials import Credentials
 from onetape.model import (
@@ -18,7 +19,6 @@ from onetape.model import (
     Channel,
     Instrument,
     Kind,
-    Level,
     Levels,
     Request,
     RestKind,
@@ -221,7 +221,7 @@ class BinanceUsdm:
     def blame(self, frame: bytes) -> tuple[str, Channel | None]:
         return blame(frame)
 
-    def checksum(self, symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
+    def checksum(self, symbol: str, book: OrderBook) -> int:
         raise ValueError("Binance numbers its updates and sums nothing")
 
     # --- REST -------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 from msgspec import Raw, Struct, json
 
+from onetape.book import OrderBook
 from onetape.clock import MILLISECOND, MINUTE, SECOND, interval_ns, month_end
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
@@ -386,7 +387,7 @@ class Bybit:
             kind = f"{kind}.1" if kind == "orderbook" and depth == "1" else kind
         return (self._prefix + rest, CHANNELS[kind]) if rest and kind in CHANNELS else ("", None)
 
-    def checksum(self, symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
+    def checksum(self, symbol: str, book: OrderBook) -> int:
         raise ValueError("Bybit numbers its updates and sums nothing")
 
     # --- REST -------------------------------------------------------------------------------------------------------

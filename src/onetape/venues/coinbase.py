@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import msgspec
 from msgspec import Meta, Raw, Struct, json
 
+from onetape.book import OrderBook
 from onetape.clock import MINUTE, SECOND, interval_ns, rfc3339
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
@@ -427,7 +428,7 @@ class Coinbase:
             return "", channel
         return products.pop().decode("utf-8", "replace"), channel
 
-    def checksum(self, symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
+    def checksum(self, symbol: str, book: OrderBook) -> int:
         raise ValueError("Coinbase numbers its frames and sums nothing")
 
     # --- REST -------------------------------------------------------------------------------------------------------

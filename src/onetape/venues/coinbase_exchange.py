@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, quote, unquote, urlsplit
 import msgspec
 from msgspec import Meta, Raw, Struct, json
 
+from onetape.book import OrderBook
 from onetape.clock import MINUTE, SECOND, interval_ns, isoformat, rfc3339
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame
@@ -21,7 +22,6 @@ from onetape.model import (
     Instrument,
     InstrumentId,
     Kind,
-    Level,
     Levels,
     Request,
     RestKind,
@@ -311,7 +311,7 @@ class CoinbaseExchange:
             return "", channel
         return product[1].decode("utf-8", "replace"), channel
 
-    def checksum(self, symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
+    def checksum(self, symbol: str, book: OrderBook) -> int:
         raise ValueError("Coinbase Exchange sums nothing")
 
     # --- REST -------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from zlib import crc32
 
 from msgspec import Meta, Raw, Struct, json
 
+from onetape.book import OrderBook
 from onetape.clock import MICROSECOND, MILLISECOND, MINUTE, SECOND, decimal_seconds, interval_ns, rfc3339
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, GiveUp, TryAgain
@@ -243,7 +244,7 @@ class Kraken:
         self._subscribed: set[tuple[str, Channel]] = set()  # quotes and tickers, which look alike
         self._depths: dict[str, int] = {}
         self._counts: dict[str, int] = {}  # frames of each book: the venue numbers nothing
-        self._units: dict[str, tuple[Decimal, Decimal]] = {}  # of price and quantity, from ``instrument``
+        self._digits: dict[str, tuple[int, int]] = {}  # behind the point, of price and quantity, from ``instrument``
         self._readers: dict[bytes, Callable[[bytes, int], Sequence[Parsed]]] = {
             b"book": self._book, b"trade": self._trade, b"ticker": self._ticker, b"ohlc": self._ohlc,
             b"heartbeat": self._heartbeat, b"status": self._status, b"instrument": self._instrument, b"": self._answer,
@@ -401,7 +402,7 @@ class Kraken:
         """The snapshot, all pairs of the venue, only teaches the precisions; what changes later is told."""
         message = _decode_instruments(frame)
         rows = readable(_pair, message.data.pairs)
-        self._units.update((symbol, units) for symbol, units, _ in rows[: MAX_SYMBOLS - len(self._units)])
+        self._digits.update((symbol, digits) for symbol, digits, _ in rows[: MAX_SYMBOLS - len(self._digits)])
         return [
             InstrumentChanged(
                 venue=self.spec.name, received_time=received, available_at=received, change=Change.UPDATED,
@@ -467,19 +468,10 @@ class Kraken:
         whole = len(symbols) == 1 and frame.rstrip().endswith(b"}")
         return symbols.pop().decode("utf-8", "replace") if whole else "", BLAME[channel[1]]
 
-    def checksum(self, symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
+    def checksum(self, symbol: str, book: OrderBook) -> int:
         """CRC32 over the digits of the ten best: docs.kraken.com/exchange/guides/websockets/book-checksum-v2"""
-        levels = [*asks[:CHECKSUM_DEPTH], *bids[:CHECKSUM_DEPTH]]
-        if not levels:
-            return crc32(b"")
-        prices, sizes = zip(*levels, strict=True)
-        price_unit, size_unit = self._units.get(symbol) or (prices[0], sizes[0])
-        if all(map(price_unit.same_quantum, prices)) and all(map(size_unit.same_quantum, sizes)):
-            text = "".join([str(price).lstrip("0.") + str(size).lstrip("0.") for price, size in levels])
-            if "E" not in text:
-                return crc32(text.replace(".", "").encode())
-        padded = zip(_padded(prices, price_unit), _padded(sizes, size_unit), strict=True)
-        return crc32("".join(price + size for price, size in padded).encode())
+        bids, asks = book.digits(CHECKSUM_DEPTH, *self._digits.get(symbol, (0, 0)))
+        return crc32(asks + bids)
 
     # --- REST -------------------------------------------------------------------------------------------------------
 
@@ -641,18 +633,10 @@ def _candle(it: _Ohlc, begin: int, time: int, received: int, *, final: bool) -> 
     )
 
 
-def _padded(values: Sequence[Decimal], unit: Decimal) -> list[str]:
-    """Digits, all with as many behind the point as the finest (``unit`` included) has: never rounded."""
-    parts = [format(it, "f").partition(".") for it in (unit, *values)]
-    width = max(len(fraction) for _, _, fraction in parts)
-    return [(whole + fraction.ljust(width, "0")).lstrip("0") for whole, _, fraction in parts[1:]]
-
-
-def _pair(raw: Raw) -> tuple[str, tuple[Decimal, Decimal], Instrument]:
-    """Symbol, units of price and quantity, instrument."""
+def _pair(raw: Raw) -> tuple[str, tuple[int, int], Instrument]:
+    """Symbol, digits behind the point of price and quantity, instrument."""
     it = _decode_pair(raw)
-    units = Decimal(1).scaleb(-it.price_precision), Decimal(1).scaleb(-it.qty_precision)
-    return it.symbol, units, _instrument_of(
+    return it.symbol, (it.price_precision, it.qty_precision), _instrument_of(
         it.symbol, it.base, it.quote, it.status, number(_text(it.price_increment)), number(_text(it.qty_increment)),
         _optional(it.qty_min),
     )

@@ -9,6 +9,7 @@ from zlib import crc32
 
 from msgspec import Meta, Raw, Struct, json
 
+from onetape.book import OrderBook
 from onetape.clock import DAY, MILLISECOND, SECOND, interval_ns, month_end
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, GiveUp, TryAgain
@@ -473,10 +474,10 @@ class Okx:
         mine = subscription_of(channel[1].decode("utf-8", "replace"), name) if channel else None
         return name, mine.channel if mine else None
 
-    def checksum(self, symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
+    def checksum(self, symbol: str, book: OrderBook) -> int:
         """CRC32 of the best 25 as ``bid:size:ask:size:...``, as a signed int32; a missing side is left out."""
         depth = self.spec.book.checksum_depth
-        pairs = zip_longest(bids[:depth], asks[:depth])
+        pairs = zip_longest(book.bids(depth), book.asks(depth))
         value = crc32(":".join(_digits(it) for pair in pairs for level in pair if level for it in level).encode())
         return value - (value >> 31 << 32)
 
