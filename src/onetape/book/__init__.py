@@ -1,5 +1,5 @@
 """The order book that runs: the compiled kernel where there is one, else the reference in pure Python."""
-from onetape.book.order_book import OrderBook, Window
+from onetape.book.order_book import OrderBook, Window, merged
 
 try:
     from onetape.book import _kernel
@@ -8,5 +8,6 @@ except ImportError:  # not built, built for another Python, or ONETAPE_PURE is s
 else:
     COMPILED = True
     OrderBook = _kernel.OrderBook  # type: ignore[misc]  # the same class to the type checker: _kernel.pyi
+    merged = _kernel.merged
 
-__all__ = ["COMPILED", "OrderBook", "Window"]
+__all__ = ["COMPILED", "OrderBook", "Window", "merged"]

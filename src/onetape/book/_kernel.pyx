@@ -21,6 +21,7 @@ from decimal import Decimal
 
 from onetape.book.order_book import OrderBook as Reference
 from onetape.book.order_book import Window
+from onetape.book.order_book import merged as merged_slowly
 from onetape.model.levels import BadLevels, Levels, Shape
 
 cdef extern from *:
@@ -832,6 +833,65 @@ cdef class OrderBook:
     def orphans(self):
         """Removals of levels that were not there, since the book began."""
         return self._wide.orphans if self._wide is not None else self._bids.orphans + self._asks.orphans
+
+
+cdef struct Head:
+    const Side* side
+    int scale
+    Py_ssize_t taken, count
+    int64_t key  # of the best level that is not taken, at the scale of all
+
+
+def merged(books, Py_ssize_t depth=0):
+    """The bids and the asks of several books as one, best first, up to ``depth`` levels (0: all) of each side.
+
+    Levels of one price stay apart, in the order of the books.
+    """
+    cdef int scale = 0
+    cdef OrderBook book
+    for book in books:
+        scale = max(scale, book._scale)
+    for book in books:
+        if book._wide is not None or not (
+            fits_finer(&book._bids, scale - book._scale) and fits_finer(&book._asks, scale - book._scale)
+        ):
+            return merged_slowly(books, depth)
+    return merge_side(books, depth, scale, True), merge_side(books, depth, scale, False)
+
+
+cdef list merge_side(books, Py_ssize_t depth, int scale, bint bids):
+    cdef Py_ssize_t count = len(books), i, best, left = 0
+    cdef OrderBook book
+    cdef const Side* side
+    cdef Head* heads = <Head*>PyMem_Malloc(max(count, 1) * sizeof(Head))
+    cdef list out = []
+    if heads == NULL:
+        raise MemoryError
+    try:
+        for i in range(count):
+            book = books[i]
+            heads[i].side = &book._bids if bids else &book._asks
+            heads[i].scale, heads[i].taken, heads[i].count = book._scale, 0, inside(heads[i].side)
+            look(&heads[i], scale)
+            left += heads[i].count
+        left = min(depth or left, left)
+        while left:
+            best = -1
+            for i in range(count):
+                if heads[i].taken < heads[i].count and (best < 0 or heads[i].key > heads[best].key):
+                    best = i
+            out.append((*read_level(heads[best].side, heads[best].taken, heads[best].scale), best))
+            heads[best].taken += 1
+            look(&heads[best], scale)
+            left -= 1
+        return out
+    finally:
+        PyMem_Free(heads)
+
+
+cdef void look(Head* head, int scale) noexcept nogil:
+    if head.taken < head.count:
+        head.key = (best_of(head.side) - head.taken).key * TEN[scale - head.scale]
 
 
 cdef inline const Level* best_of(const Side* side) noexcept nogil:

@@ -1,13 +1,18 @@
 """The resting orders of one instrument, by price level: the reference in pure Python."""
 from array import array
 from bisect import bisect_left, bisect_right, insort
+from collections.abc import Sequence
 from decimal import Decimal
+from heapq import merge
+from itertools import islice
 
 from msgspec import Struct
 
 from onetape.model import Level, Levels
 
 
+Merged = tuple[Decimal, Decimal, int]
+"""(price, size), and the place of the book that it comes from."""
 Whole = tuple[list[Level], Decimal | None]
 """All levels of a side, and its edge."""
 
@@ -225,6 +230,25 @@ class OrderBook:
     def orphans(self) -> int:
         """Removals of levels that were not there, since the book began."""
         return self._bids.orphans + self._asks.orphans
+
+
+def merged(books: Sequence[OrderBook], depth: int = 0) -> tuple[list[Merged], list[Merged]]:
+    """The bids and the asks of several books as one, best first, up to ``depth`` levels (0: all) of each side.
+
+    Levels of one price stay apart, in the order of the books.
+    """
+    bids = merge(*([(*level, at) for level in book.bids(depth)] for at, book in enumerate(books)), key=_falling)
+    asks = merge(*([(*level, at) for level in book.asks(depth)] for at, book in enumerate(books)), key=_rising)
+    most = depth or None
+    return list(islice(bids, most)), list(islice(asks, most))
+
+
+def _falling(it: Merged) -> Decimal:
+    return -it[0]
+
+
+def _rising(it: Merged) -> Decimal:
+    return it[0]
 
 
 def _padded(values: list[Decimal], width: int) -> list[str]:

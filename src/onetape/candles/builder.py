@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
 from onetape.candles.running import RunningCandle
-from onetape.candles.series import BEGINNING, Series, StaleRange
+from onetape.candles.series import BEGINNING, NEVER, Series, StaleRange
 from onetape.clock import DAY, SECOND
 from onetape.model import Candle, InstrumentId, Trade
 
@@ -20,7 +20,6 @@ LATENESS_NS = 2 * SECOND
 RETENTION_NS = DAY
 MAX_KEPT = 3_600  # final candles of one interval: an hour of seconds, a day of all others; 1 kB each
 MAX_GAPS = 1_000  # open ones; beyond, all before the oldest counts as incomplete
-_NEVER = 1 << 63
 Key = tuple[str, str]
 """Of a gap: the ids before and behind it. Two gaps may have the same times."""
 Span = tuple[int, int]
@@ -60,7 +59,7 @@ class CandleBuilder:
         self._hot: RunningCandle  # the newest second, [start, end); there is none if they are equal
         self._hot_start = self._hot_end = BEGINNING
         self._now = 0  # of the last trade
-        self._next_end = _NEVER  # of the earliest candle that is not final
+        self._next_end = NEVER  # of the earliest candle that is not final
 
     # --- trades -----------------------------------------------------------------------------------------------------
 
@@ -87,7 +86,7 @@ class CandleBuilder:
                 self._next_end = self._soonest()
         if time < self._next_end:  # else every candle of this trade ends later still
             ends = (series.end_of(time) for series in self._series)
-            self._next_end = min(self._next_end, *(end for end in ends if end > self.final_until), _NEVER)
+            self._next_end = min(self._next_end, *(end for end in ends if end > self.final_until), NEVER)
 
     def _fold(self) -> None:
         """The newest second, if there is one, is over."""
@@ -134,7 +133,7 @@ class CandleBuilder:
 
     def next_wake(self) -> int | None:
         """The watermark at which ``wake`` has something to emit; None if nothing is unfinished."""
-        return None if self._next_end == _NEVER else self._next_end + self._lateness_ns
+        return None if self._next_end == NEVER else self._next_end + self._lateness_ns
 
     def wake(self, watermark: int, now: int) -> list[Candle]:
         """All exchange times up to ``watermark`` have passed: what ended a lateness before is final.
@@ -149,10 +148,12 @@ class CandleBuilder:
             return []
         if self._hot_end <= until:
             self._fold()
-        out = []
+        out: list[Candle] = []
         for it in self._series:
-            it.carry_corrections(since)
-            out += [self._emit(it, end, now) for end in it.finish(since, until, self._oldest(it, until))]
+            if it.moved or it.base_moved:
+                it.carry_corrections(since)
+            if it.carry_empty or it.soonest() <= until:
+                out += [self._emit(it, end, now) for end in it.finish(since, until, self._oldest(it, until))]
         self.final_until = until
         out.sort(key=_order)
         out = self._forget(now) + out
@@ -160,13 +161,12 @@ class CandleBuilder:
         return out
 
     def _soonest(self) -> int:
-        ends = [end for it in self._series for end in it.running]
-        for it in self._series:
-            if self._hot_start < self._hot_end:
-                ends.append(it.end_of(self._hot_start))
-            if it.carry_empty and (it.ends or it.base is not None):
-                ends.append(it.end_of(self.final_until))
-        return min(ends, default=_NEVER)
+        ends = [it.soonest() for it in self._series]
+        if self._hot_start < self._hot_end:
+            ends += [it.end_of(self._hot_start) for it in self._series]
+        if self._carry_empty:
+            ends += [it.end_of(self.final_until) for it in self._series if it.ends or it.base is not None]
+        return min(ends, default=NEVER)
 
     def _oldest(self, it: Series, until: int) -> int:
         """What is final and ends by then is not held."""
@@ -176,10 +176,13 @@ class CandleBuilder:
     def _forget(self, now: int) -> list[Candle]:
         """Corrections of what is to be forgotten are emitted first."""
         counts = []
+        unrevised = False
         for it in self._series:
             until = self._oldest(it, self.final_until)
-            counts.append((it, it.overdue(until, self._max_kept), until))
-        out = self.revise(now) if any(it.unrevised(count) for it, count, _ in counts) else []
+            count = it.overdue(until, self._max_kept)
+            counts.append((it, count, until))
+            unrevised = unrevised or (count > 0 and it.unrevised(count))
+        out = self.revise(now) if unrevised else []
         for it, count, until in counts:
             it.forget(count, until)
             self.forgotten += count
@@ -202,7 +205,10 @@ class CandleBuilder:
     @property
     def unrevised(self) -> bool:
         """``revise`` has, or may have, something to emit."""
-        return any(it.corrected or it.rechecked or it.base_moved for it in self._series)
+        for it in self._series:  # noqa: SIM110 - a generator costs three times as much, for each tape and batch
+            if it.corrected or it.rechecked or it.base_moved:
+                return True
+        return False
 
     def revise(self, now: int) -> list[Candle]:
         """The final candles that are no longer as they were emitted, each once; a late one that is new as revision 0.
@@ -263,12 +269,12 @@ class CandleBuilder:
         """All of it is there, or gaps say what is not."""
         if self._doubted_since is not None:
             since, self._doubted_since = self._doubted_since, None
-            self._recheck(since, _NEVER)  # what is not held an earlier process may have emitted in doubt
+            self._recheck(since, NEVER)  # what is not held an earlier process may have emitted in doubt
 
     def _recheck_held(self, since: int) -> None:
         """What is not held was emitted while it was known."""
         for it in self._series:
-            it.recheck_held(since, _NEVER)
+            it.recheck_held(since, NEVER)
 
     def _recheck(self, from_time: int, to_time: int) -> None:
         for it in self._series:
@@ -285,7 +291,7 @@ class CandleBuilder:
 
     def forgotten_until(self, interval: str) -> int:
         """Final candles of an interval that end by then are not held: who finds them wrong rebuilds them."""
-        return next((it.forgotten_until for it in self._series if it.interval == interval), _NEVER)
+        return next((it.forgotten_until for it in self._series if it.interval == interval), NEVER)
 
     @property
     def held(self) -> int:

@@ -8,8 +8,8 @@ from onetape.candles.running import RunningCandle, follows
 from onetape.clock import DAY, interval_ns
 from onetape.model import Trade
 
-BEGINNING = -(1 << 63)
-"""Before any exchange time."""
+BEGINNING, NEVER = -(1 << 63), 1 << 63
+"""Before and behind any exchange time."""
 MAX_STALE = 1_000  # ranges kept apart; beyond, the two oldest become one, with what lies between them
 
 
@@ -154,8 +154,17 @@ class Series:
         self.moved.clear()
         self.base_moved = False
 
+    def soonest(self) -> int:
+        """The earliest end of those that run, mostly one or two; far in the future if none runs."""
+        soonest = NEVER
+        for end in self.running:
+            soonest = min(soonest, end)
+        return soonest
+
     def overdue(self, until: int, most: int) -> int:
         """How many final ones there are to forget: what ends by ``until``, and all but the last ``most``."""
+        if not self.ends or (self.ends[0] > until and len(self.ends) <= most):
+            return 0
         return max(bisect_right(self.ends, until), len(self.ends) - most, 0)
 
     def forget(self, count: int, until: int) -> None:
