@@ -37,10 +37,15 @@ def watching(*subscriptions, silence_ns=0, heartbeat_ns=0):
     return liveness
 
 
+def heard(liveness, subscription, now):
+    if (pulse := liveness.pulses.get(subscription)) is not None:
+        pulse.beat(now)
+
+
 def speaking(liveness, subscription, times=MIN_HISTORY, every=SECOND, start=0):
     """It spoke so often; gives the time of the last one."""
     for number in range(times):
-        liveness.data(subscription, start + number * every)
+        heard(liveness, subscription, start + number * every)
     return start + (times - 1) * every
 
 
@@ -62,7 +67,7 @@ def test_who_asked_for_nothing_hears_nothing_and_that_is_no_silence():
 def test_a_book_that_never_keeps_silent_for_so_long_is_dead_without_siblings_too():
     liveness = Liveness(silence_ns=0, heartbeat_ns=0, now=0)
     liveness.expect(BOOK, 0, 75 * SECOND)
-    liveness.data(BOOK, SECOND)
+    heard(liveness, BOOK, SECOND)
     assert liveness.wake(75 * SECOND) == []
     assert liveness.wake(76 * SECOND) == [SubscriptionSilent(BOOK, 75 * SECOND)]
 
@@ -121,7 +126,7 @@ def test_far_beyond_its_own_history_while_a_sibling_speaks_is_suspicious_once():
     liveness = watching(TRADES, OTHER)
     last = speaking(liveness, TRADES, every=10 * SECOND)
     due = last + FAR_BEYOND * 10 * SECOND
-    liveness.data(OTHER, due)
+    heard(liveness, OTHER, due)
     assert liveness.wake(due - 1) == []
     assert liveness.wake(due) == [SubscriptionSilent(TRADES, FAR_BEYOND * 10 * SECOND)]
     assert liveness.wake(due + SECOND) == []
@@ -130,12 +135,12 @@ def test_far_beyond_its_own_history_while_a_sibling_speaks_is_suspicious_once():
 def test_it_may_be_suspected_again_after_it_healed():
     liveness = watching(TRADES, OTHER)
     last = speaking(liveness, TRADES)
-    liveness.data(OTHER, last + MIN_SILENCE_NS)
+    heard(liveness, OTHER, last + MIN_SILENCE_NS)
     assert len(liveness.wake(last + MIN_SILENCE_NS)) == 1
     healed = last + MIN_SILENCE_NS + SECOND
-    liveness.data(TRADES, healed)
+    heard(liveness, TRADES, healed)
     again = healed + FAR_BEYOND * (MIN_SILENCE_NS + SECOND)  # that silence is part of its habits now
-    liveness.data(OTHER, again)
+    heard(liveness, OTHER, again)
     assert liveness.wake(again - 1) == []
     assert liveness.wake(again) == [SubscriptionSilent(TRADES, FAR_BEYOND * (MIN_SILENCE_NS + SECOND))]
 
@@ -143,14 +148,14 @@ def test_it_may_be_suspected_again_after_it_healed():
 def test_with_little_history_silence_means_nothing():
     liveness = watching(TRADES, OTHER)
     speaking(liveness, TRADES, times=MIN_HISTORY - 1)
-    liveness.data(OTHER, 10**15)
+    heard(liveness, OTHER, 10**15)
     assert liveness.wake(10**15) == []
 
 
 def test_however_quick_before_the_silence_must_last():
     liveness = watching(TRADES, OTHER)
     last = speaking(liveness, TRADES, every=1)
-    liveness.data(OTHER, last + MIN_SILENCE_NS)
+    heard(liveness, OTHER, last + MIN_SILENCE_NS)
     assert liveness.wake(last + MIN_SILENCE_NS - 1) == []
     assert len(liveness.wake(last + MIN_SILENCE_NS)) == 1
 
@@ -158,17 +163,17 @@ def test_however_quick_before_the_silence_must_last():
 def test_when_nobody_speaks_it_is_the_market_that_is_quiet():
     liveness = watching(TRADES, OTHER)
     last = speaking(liveness, TRADES)
-    heard = last + MIN_SILENCE_NS
-    liveness.data(OTHER, heard)
-    assert liveness.wake(heard + SIBLINGS_NS + 1) == []
-    assert len(liveness.wake(heard + SIBLINGS_NS)) == 1
+    now = last + MIN_SILENCE_NS
+    heard(liveness, OTHER, now)
+    assert liveness.wake(now + SIBLINGS_NS + 1) == []
+    assert len(liveness.wake(now + SIBLINGS_NS)) == 1
 
 
 def test_what_is_forgotten_is_suspected_no_more():
     liveness = watching(TRADES, OTHER)
     last = speaking(liveness, TRADES)
     liveness.forget(TRADES)
-    liveness.data(OTHER, last + MIN_SILENCE_NS)
+    heard(liveness, OTHER, last + MIN_SILENCE_NS)
     assert liveness.wake(last + MIN_SILENCE_NS) == []
 
 
@@ -178,7 +183,7 @@ def test_what_is_forgotten_is_suspected_no_more():
 @pytest.mark.parametrize("tape", [TRADES, AGGREGATES])
 def test_many_trades_without_a_change_of_the_book_are_told_once(tape):
     liveness = watching(BOOK, tape)
-    liveness.data(BOOK, 0)
+    heard(liveness, BOOK, 0)
     speaking(liveness, tape, times=FROZEN_TRADES, every=1)
     assert liveness.wake(FROZEN_NS - 1) == []
     assert liveness.wake(FROZEN_NS) == [BookFrozen(BOOK, FROZEN_TRADES)]
@@ -194,16 +199,16 @@ def test_a_trade_too_few_is_no_frozen_book():
 def test_one_change_of_the_book_begins_the_count_anew():
     liveness = watching(BOOK, TRADES)
     speaking(liveness, TRADES, times=FROZEN_TRADES, every=1)
-    liveness.data(BOOK, 100)
+    heard(liveness, BOOK, 100)
     speaking(liveness, TRADES, times=FROZEN_TRADES - 1, every=1, start=101)
     assert liveness.wake(100 + FROZEN_NS) == []
-    liveness.data(TRADES, 200)
+    heard(liveness, TRADES, 200)
     assert liveness.wake(100 + FROZEN_NS) == [BookFrozen(BOOK, FROZEN_TRADES)]
 
 
 def test_the_trades_of_another_symbol_do_not_count():
     liveness = watching(BOOK, OTHER)
-    liveness.data(BOOK, 0)
+    heard(liveness, BOOK, 0)
     speaking(liveness, OTHER, times=2 * FROZEN_TRADES, every=1)
     assert liveness.wake(FROZEN_NS) == []
 
@@ -214,11 +219,11 @@ def test_trades_and_book_on_two_connections():
     there.expect(TRADES, 0)
     beside = Liveness(0, 0, 0, lambda: [beside, there])  # and is not counted twice if it finds itself
     beside.expect(BOOK, 0)
-    beside.data(BOOK, 0)
+    heard(beside, BOOK, 0)
     assert beside.wake(SECOND) == []
     speaking(there, TRADES, times=FROZEN_TRADES, every=1, start=2 * SECOND)
     assert beside.wake(FROZEN_NS) == [BookFrozen(BOOK, FROZEN_TRADES)]
-    beside.data(BOOK, FROZEN_NS)
+    heard(beside, BOOK, FROZEN_NS)
     assert beside.wake(FROZEN_NS + SECOND) == []
     assert beside.wake(2 * FROZEN_NS + SECOND) == []
 
@@ -239,7 +244,7 @@ def test_a_sibling_on_another_connection_is_one():
     last = speaking(trades, TRADES)
     late = last + MIN_SILENCE_NS
     assert trades.wake(late) == [], "all is quiet"
-    book.data(BOOK, late)
+    heard(book, BOOK, late)
     assert trades.wake(late) == [SubscriptionSilent(TRADES, MIN_SILENCE_NS)]
 
 
@@ -247,7 +252,7 @@ def test_of_two_depths_of_a_book_one_may_be_forgotten():
     deeper = Subscription("A", Channel.BOOK, 10)
     liveness = watching(BOOK, deeper, TRADES)
     liveness.forget(deeper)
-    liveness.data(BOOK, 1)
+    heard(liveness, BOOK, 1)
     speaking(liveness, TRADES, every=1)
     assert liveness.wake(FROZEN_NS) == []
 
@@ -295,7 +300,7 @@ def test_it_never_fails_and_names_only_what_it_was_told_to_expect(actions):
             expected.discard(subscription)
         else:
             for _ in range(times):
-                liveness.data(subscription, now)
+                heard(liveness, subscription, now)
 
 
 # --- pings, which the session itself keeps --------------------------------------------------------------------------

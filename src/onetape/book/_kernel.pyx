@@ -135,7 +135,7 @@ cdef bint of_decimal(object value, Number* out) except -1:
     cdef int64_t telling = 0
     cdef int exponent, i, count
     negative, digits, power = value.as_tuple()
-    if negative or not isinstance(power, int) or not -100 < power < 100:
+    if negative or not isinstance(power, int) or not -MAX_FRACTION <= power <= MAX_TELLING:
         return False
     exponent = power
     out.written = <int8_t>-exponent
@@ -570,7 +570,8 @@ cdef bint fits_finer(const Side* side, int by) noexcept nogil:
 
 cdef void make_finer(Side* side, int by) noexcept nogil:
     cdef Py_ssize_t i
-    side.edge *= TEN[by]
+    if side.edged:
+        side.edge *= TEN[by]
     for i in range(side.first, side.first + side.count):
         side.levels[i].key *= TEN[by]
 
@@ -907,15 +908,16 @@ cdef inline bint same(const Level* one, const Level* other) noexcept nogil:
 
 cdef void widen(const Side* side, Py_ssize_t depth, int* behind_price, int* behind_size) noexcept nogil:
     cdef Py_ssize_t i, count = inside(side)
-    cdef const Level* it = best_of(side)
+    cdef const Level* it
     for i in range(min(depth or count, count)):
-        behind_price[0] = max(behind_price[0], (it - i).price_written)
-        behind_size[0] = max(behind_size[0], (it - i).size_written)
+        it = best_of(side) - i
+        behind_price[0] = max(behind_price[0], it.price_written)
+        behind_size[0] = max(behind_size[0], it.size_written)
 
 
 cdef bytes digits_of(const Side* side, Py_ssize_t depth, int scale, int behind_price, int behind_size):
     cdef Py_ssize_t i, count = inside(side)
-    cdef const Level* it = best_of(side)
+    cdef const Level* it
     count = min(depth or count, count)
     # An int64 has 19 digits, and no number has more than 18 behind the point, or is asked for with more than these.
     cdef char* text = <char*>PyMem_Malloc(count * (2 * 19 + behind_price + behind_size) + 1)
@@ -924,8 +926,9 @@ cdef bytes digits_of(const Side* side, Py_ssize_t depth, int scale, int behind_p
         raise MemoryError
     try:
         for i in range(count):
-            p = print_digits(p, (it - i).key * side.sign, behind_price - scale)
-            p = print_digits(p, (it - i).size, behind_size - (it - i).size_shift)
+            it = best_of(side) - i
+            p = print_digits(p, it.key * side.sign, behind_price - scale)
+            p = print_digits(p, it.size, behind_size - it.size_shift)
         return text[: p - text]
     finally:
         PyMem_Free(text)
@@ -957,10 +960,11 @@ cdef char* print_digits(char* p, int64_t number, int zeros) noexcept nogil:
 cdef tuple floats(const Side* side, Py_ssize_t depth, int scale):
     cdef Py_ssize_t i, count = inside(side)
     count = min(depth or count, count)
-    cdef const Level* it = best_of(side)
+    cdef const Level* it
     cdef double[::1] out
     prices, sizes = array("d", bytes(8 * count)), array("d", bytes(8 * count))
     if count:
+        it = best_of(side)
         out = prices
         for i in range(count):
             out[i] = as_float((it - i).key * side.sign, scale)

@@ -40,7 +40,7 @@ class BookFrozen(Struct, frozen=True):
 Verdict = SocketSilent | HeartbeatSilent | SubscriptionSilent | BookFrozen
 
 
-class _Pulse:
+class Pulse:
     """The habits of one subscription."""
 
     __slots__ = ("arrivals", "book", "changed", "last", "longest", "most", "suspected", "traded", "trades", "vain")
@@ -49,9 +49,19 @@ class _Pulse:
         self.arrivals, self.longest, self.last, self.suspected = 0, 0, now, False
         self.changed = self.traded = 0  # of a book: its arrivals when last looked at, and trades elsewhere until then
         self.trades = 0  # of a book: those here since its last change
-        self.book: _Pulse | None = None  # of a tape: the book here that has to move with it
+        self.book: Pulse | None = None  # of a tape: the book here that has to move with it
         self.vain = 0  # how often it was asked for again before it ever spoke
         self.most = most_ns
+
+    def beat(self, now: int) -> None:
+        """The subscription has brought data."""
+        if now - self.last > self.longest and self.arrivals:
+            self.longest = now - self.last
+        self.arrivals += 1
+        self.last = now
+        self.suspected, self.trades = False, 0
+        if self.book is not None:
+            self.book.trades += 1
 
     def limit(self) -> int | None:
         """The silence that would be far beyond its history; None as long as there is too little of it."""
@@ -71,21 +81,25 @@ class Liveness:
         self._silence_ns, self._heartbeat_ns = silence_ns, heartbeat_ns
         self.frame_at = now
         """When the last frame of any kind came: whoever hears it says so here."""
-        self._heartbeat = self._data = now
+        self._heartbeat = self._began = now
         self._heartbeats = 0
         self._told_frame: int | None = None  # the frame since which the silence was told, and lasts
         self._told_heartbeat = False  # likewise
         self._next = now + SECOND
-        self.pulses: dict[Subscription, _Pulse] = {}
+        self.pulses: dict[Subscription, Pulse] = {}
         self.books: dict[str, Subscription] = {}
 
-    def expect(self, subscription: Subscription, now: int, most_ns: int = 0) -> None:
-        """This subscription is watched from now on; ``most_ns``: the silence that it never keeps if it is alive."""
-        self.pulses[subscription] = _Pulse(now, most_ns)
+    def expect(self, subscription: Subscription, now: int, most_ns: int = 0) -> Pulse:
+        """This subscription is watched from now on; ``most_ns``: the silence that it never keeps if it is alive.
+
+        Gives what is to be told of each of its data.
+        """
+        pulse = self.pulses[subscription] = Pulse(now, most_ns)
         if subscription.channel is Channel.BOOK:
             self.books[subscription.symbol] = subscription
             self.pulses[subscription].traded = self._traded_elsewhere(subscription.symbol)
         self._pair(subscription.symbol)
+        return pulse
 
     def forget(self, subscription: Subscription) -> None:
         self.pulses.pop(subscription, None)
@@ -102,18 +116,6 @@ class Liveness:
     def heartbeat(self, now: int) -> None:
         self._heartbeat, self._told_heartbeat = now, False
         self._heartbeats += 1
-
-    def data(self, subscription: Subscription, now: int) -> None:
-        pulse = self.pulses.get(subscription)
-        if pulse is None:
-            return
-        if now - pulse.last > pulse.longest and pulse.arrivals:
-            pulse.longest = now - pulse.last
-        pulse.arrivals += 1
-        pulse.last = self._data = now
-        pulse.suspected, pulse.trades = False, 0
-        if pulse.book is not None:
-            pulse.book.trades += 1
 
     def next_wake(self) -> int | None:
         """Once a second is exact enough for silences of many seconds, and cheap; None if nothing is watched."""
@@ -173,12 +175,12 @@ class Liveness:
     @property
     def spoke(self) -> int:
         """When any of its subscriptions last brought data."""
-        return self._data
+        return max((it.last for it in self.pulses.values() if it.arrivals), default=self._began)
 
     def _everybody(self) -> list["Liveness"]:
         return [self, *(it for it in self._beside() if it is not self)]
 
-    def _book_of(self, symbol: str) -> _Pulse | None:
+    def _book_of(self, symbol: str) -> Pulse | None:
         return next((it.pulses[it.books[symbol]] for it in self._everybody() if symbol in it.books), None)
 
     def _traded_elsewhere(self, symbol: str) -> int:

@@ -10,7 +10,7 @@ from onetape.clock import HOUR, SECOND
 from onetape.credentials import Credentials
 from onetape.errors import BadFrame, ClockSkew, RestError, TryAgain
 from onetape.feed.auditor import Auditor, Verdict
-from onetape.feed.liveness import BookFrozen, HeartbeatSilent, Liveness, SocketSilent, SubscriptionSilent
+from onetape.feed.liveness import BookFrozen, HeartbeatSilent, Liveness, Pulse, SocketSilent, SubscriptionSilent
 from onetape.feed.overlap import Overlap
 from onetape.feed.resync import Resync, Step
 from onetape.feed.watch import SubscriptionWatch
@@ -79,10 +79,12 @@ _LIVE = TrustState.LIVE
 class _Feed:
     """A book of this connection and what asks for its snapshots."""
 
-    __slots__ = ("resync", "subscription", "sync")
+    __slots__ = ("pulse", "resync", "subscription", "sync")
 
     def __init__(self, sync: BookSync, resync: Resync, subscription: Subscription) -> None:
         self.sync, self.resync, self.subscription = sync, resync, subscription
+        self.pulse: Pulse | None = None
+        """None: nobody asked for it, so that nothing is expected."""
 
 
 class Session:
@@ -277,11 +279,16 @@ class Session:
     def _subscribe(self, wanted: Sequence[Subscription], now: int, out: list[Event | Command]) -> None:
         sent = self._send(self.venue.subscribe(wanted), now, out)
         for subscription in wanted:
-            is_book = subscription.channel is Channel.BOOK
-            if is_book:
-                self._add_feed(subscription, now).resync.subscribed(sent)
-            self._liveness.expect(subscription, sent, self.venue.spec.book.silence_ns if is_book else 0)
+            self._expect(subscription, sent, now)
         self._watch.asked(self._watched(wanted), sent)
+
+    def _expect(self, subscription: Subscription, sent: int, now: int) -> None:
+        if subscription.channel is Channel.BOOK:
+            feed = self._add_feed(subscription, now)
+            feed.resync.subscribed(sent)
+            feed.pulse = self._liveness.expect(subscription, sent, self.venue.spec.book.silence_ns)
+        else:
+            self._liveness.expect(subscription, sent)
 
     def learn(self, it: Instrument, now: int) -> list[Event | Command]:
         """An instrument of this venue, as its list says now."""
@@ -477,7 +484,7 @@ class Session:
             else:
                 self._quarantine(frame, f"unknown symbol {it.symbol[:40]!r}", it.symbol, channel, now, out)
             return
-        self._heard(subscription, now)
+        self._heard(subscription, None if subscription is None else self._liveness.pulses.get(subscription), now)
         if self.overlap is not None:
             self._hear_beyond_ids(it.exchange_time, now, out)
             if isinstance(it, Trade) and subscription is not None and (silence := self.overlap.trade(it, now)):
@@ -505,7 +512,7 @@ class Session:
         except BadLevels as error:
             self._quarantine(frame, str(error), it.symbol, Channel.BOOK, now, out)
             return
-        self._heard(feed.subscription, now)
+        self._heard(feed.subscription, feed.pulse, now)
         if self.overlap is not None:
             self._hear_beyond_ids(it.exchange_time, now, out)
             if any(isinstance(one, FeedStatus) and one.state is TrustState.STALE for one in outputs):
@@ -517,16 +524,15 @@ class Session:
         else:
             self._take_steps([(feed, self._relay(feed, outputs, now, out))], now, out)
 
-    def _heard(self, subscription: Subscription | None, now: int) -> None:
+    def _heard(self, subscription: Subscription | None, pulse: Pulse | None, now: int) -> None:
         self.delivered += 1
         self._vain = self._unheard = 0
-        if subscription is not None:
-            if self._watch.open:
-                self._watch.data(subscription)
-            self._liveness.data(subscription, now)
-            if self._dropped or self._given_up:
-                self._given_up.pop(subscription, None)
-                self._dropped.pop(subscription, None)
+        if pulse is not None:
+            pulse.beat(now)
+        if (self._watch.open or self._dropped or self._given_up) and subscription is not None:
+            self._watch.data(subscription)
+            self._given_up.pop(subscription, None)
+            self._dropped.pop(subscription, None)
 
     def _knows(self, symbol: str) -> bool:
         return 0 < len(symbol) <= MAX_SYMBOL if self._symbols is None else symbol in self._symbols
@@ -814,12 +820,10 @@ class Session:
             self._given_up[subscription] = now + LONGEST_REVIVE_NS, vain  # unless it is refused again, and sooner
             self.counters["asked for after a refusal"] += 1
             sent = self._send(self.venue.subscribe((subscription,)), now, out)
-            is_book = subscription.channel is Channel.BOOK
             self._dropped.pop(subscription, None)
-            if is_book:
+            if subscription.channel is Channel.BOOK:
                 out.append(self._status(subscription, TrustState.SYNCING, "asked for again", now))
-                self._add_feed(subscription, now).resync.subscribed(sent)
-            self._liveness.expect(subscription, sent, self.venue.spec.book.silence_ns if is_book else 0)
+            self._expect(subscription, sent, now)
             self._watch.asked(self._watched((subscription,)), sent)
 
     def _ask_again(self, subscription: Subscription, reason: str, now: int, out: list[Event | Command]) -> None:
