@@ -2,6 +2,7 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -194,7 +195,7 @@ class Network:
         timings = line.setup.timings or access.spec.timings
         ends = Ends(
             opened=lambda socket: self._opened(name, link, socket),
-            frame=lambda data, at: self._frame(name, link, data, at),
+            frame=partial(self._frame, name, link),  # no call of its own, unlike a lambda
             pinged=lambda at: self._pinged(name, link, at),
             closed=lambda reason, code: self._closed(name, link, reason, code),
             failed=self._fail,

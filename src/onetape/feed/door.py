@@ -71,7 +71,8 @@ class Door:
 
     def stamp(self, now: int) -> tuple[int, int]:
         """Number and time for the next input; a clock that goes back is held still."""
-        self._time = max(self._time, now)
+        if now > self._time:  # noqa: PLR1730 - max() is a call, and this is for every frame
+            self._time = now
         return next(self._numbers), self._time
 
     def enter(self, it: Input) -> list[Outcome]:
@@ -91,13 +92,15 @@ class Door:
                 self._lines_by_connection[name] = line
             return self._to_connection(it)
         said = session.receive(it.data, it.time)
+        out: list[Outcome] = []
         for one in said:
             if isinstance(one, Reconnect):
                 return self._relayed(line, session, name, said, it.time)
+            out.append((name, one))
         due = session.next_wake()
         if due is not None and due < self._due:
             self._due = due
-        return [(name, one) for one in said]
+        return out
 
     def _enter(self, it: Input) -> list[Outcome]:
         self._due = 0  # whoever comes and goes by it

@@ -17,6 +17,7 @@ TAIL = b"\x00\x00\xff\xff"  # that a sender of permessage-deflate leaves out: RF
 MAX_RETRY_AFTER = 3 * 86_400  # s
 MAX_REASON = 200
 MAX_UNREAD = 2**20  # bytes of ours that the venue leaves in our memory
+_TEXT = WSMsgType.TEXT  # see BUY in model/events.py
 MAX_PARTS = 65_536  # of a message: empty ones cost nothing to send, and never end
 
 
@@ -120,7 +121,7 @@ class Socket(WSListener):
         kind = frame.msg_type
         if frame.rsv2 or frame.rsv3:
             raise _Broken("a frame with a reserved bit")
-        if kind == WSMsgType.TEXT and frame.fin and not frame.rsv1 and self._parts is None:
+        if kind == _TEXT and frame.fin and not frame.rsv1 and self._parts is None:
             data = frame.get_payload_as_bytes()
             if len(data) > self._max_bytes:  # picows refuses such by their header, but then passes them on if they come
                 raise _TooBig(f"a message of {len(data)} bytes")
