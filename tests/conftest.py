@@ -7,6 +7,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 FIXTURES = Path(__file__).parent / "fixtures"
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # the command is started many hundred times, and compiled but once
+
 
 @pytest.fixture(scope="session")
 def recordings() -> Path:

@@ -4,7 +4,7 @@ from decimal import Decimal as D
 import pytest
 from msgspec import structs
 
-from onetape.book.order_book import OrderBook, Window
+from onetape.book import OrderBook, Window
 from onetape.book.rules import BookRules, Snapshots
 from onetape.book.sync import MAX_PENDING, BookSync
 from onetape.clock import SECOND

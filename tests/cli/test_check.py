@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from onetape.book import COMPILED
 from onetape.config import Settings
-from onetape.service.check import check
+from onetape.service.check import check, why_not_compiled
 from onetape.service.run import Simulated
 from onetape.sim.faults import Fault, FaultKind, FaultPlan
 
@@ -42,11 +43,21 @@ def test_with_the_simulator_all_is_well_and_nothing_stays(tmp_path):
     found = json.loads(done.stdout)
     assert (done.returncode, done.stderr) == (0, ""), found
     assert {it["grade"] for it in found} == {"ok"}
-    assert [it["check"] for it in found if not it["venue"]] == ["settings", "store", "event loop", "book kernel"]
+    assert [it["check"] for it in found if not it["venue"]] == ["settings", "store", "event loop", "order book"]
     for venue in ("binance", "kraken"):
         assert [it["check"] for it in found if it["venue"] == venue] == STEPS
     assert list(temporary.iterdir()) == []
     assert [it.name for it in tmp_path.iterdir()] == ["temporary"]
+
+
+@pytest.mark.parametrize(("wanted", "says"), [
+    ("1", {"pure Python (ONETAPE_PURE is set)"}),
+    ("0", {"compiled kernel"} if COMPILED else {f"pure Python ({why_not_compiled()})"}),
+])
+def test_it_says_which_order_book_runs(tmp_path, wanted, says):
+    (tmp_path / "a.toml").write_text('channels = ["agg_trades"]\n[venues.kraken]\n')  # nothing that could be asked for
+    done = onetape("--live", "--config", "a.toml", "--json", cwd=tmp_path, ONETAPE_PURE=wanted)
+    assert {it["says"] for it in json.loads(done.stdout) if it["check"] == "order book"} == says
 
 
 def test_for_people_it_is_a_line_a_check(tmp_path):

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from onetape.book.order_book import OrderBook, Window
+from onetape.book import OrderBook, Window
 from onetape.book.rules import BookRules, Snapshots
 from onetape.book.sync import BookSync, Output
 from onetape.model import (
@@ -50,12 +50,16 @@ STYLES = {
 }
 
 
-def checksum(_symbol: str, bids: Sequence[Level], asks: Sequence[Level]) -> int:
+def checksum(_symbol: str, book: OrderBook) -> int:
+    return summed(book.bids(), book.asks())
+
+
+def summed(bids: Sequence[Level], asks: Sequence[Level]) -> int:
     return hash((tuple(bids), tuple(asks)))
 
 
 def true_sum(sides: Sides) -> int:
-    return checksum("", sorted(sides[0].items(), reverse=True), sorted(sides[1].items()))
+    return summed(sorted(sides[0].items(), reverse=True), sorted(sides[1].items()))
 
 
 @dataclass

@@ -1,0 +1,73 @@
+"""Compiles the order book into the package where that is possible; elsewhere the reference in Python runs.
+
+The built module lies beside its source, and is built anew only when that is newer. Where it cannot be built, the
+install goes on without it, and a line beside the source keeps the reason for ``onetape check``.
+"""
+import os
+import shlex
+import shutil
+import sysconfig
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from hatchling.builders.hooks.plugin.interface import BuildHookInterface
+
+MODULE = "onetape.book._kernel"
+
+
+class KernelHook(BuildHookInterface):
+    """hatchling finds it by its base class; pyproject.toml calls it for wheels, those of editable installs included."""
+
+    def initialize(self, version: str, build_data: dict[str, Any]) -> None:
+        book = Path(self.root, "src", "onetape", "book")
+        source, built = book / "_kernel.pyx", book / f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
+        reason = book / "_kernel.missing.txt"
+        why = "" if _fresh(built, source) else _lacking() or _build(source, built)
+        if why:
+            built.unlink(missing_ok=True)  # of an older source: it would run all the same
+            reason.write_text(why + "\n", encoding="utf-8")
+            self.app.display_warning(f"onetape: the order book runs in pure Python: {why}")
+        else:
+            reason.unlink(missing_ok=True)
+            build_data["pure_python"], build_data["infer_tag"] = False, True
+        if version == "standard":  # an editable install finds it where it lies
+            result = reason if why else built
+            build_data["force_include"][str(result)] = f"onetape/book/{result.name}"
+
+
+def _fresh(built: Path, source: Path) -> bool:
+    return built.exists() and built.stat().st_mtime >= max(it.stat().st_mtime for it in (source, Path(__file__)))
+
+
+def _lacking() -> str:
+    """What is missing for compiling anything; empty: nothing that can be seen beforehand."""
+    command = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "")  # none on Windows: see _build
+    if command and shutil.which(command[0]) is None:
+        return f"no C compiler ({command[0]})"
+    if not Path(sysconfig.get_path("include"), "Python.h").exists():
+        return "no Python.h: Python's headers are a package of their own here"
+    return ""
+
+
+def _build(source: Path, built: Path) -> str:
+    """Why there is nothing built; empty: there is. An error of Cython is ours, and raised."""
+    from Cython.Build import cythonize  # noqa: PLC0415 - without a compiler nothing of this is needed
+    from setuptools import Distribution, Extension  # noqa: PLC0415
+    from setuptools.command.build_ext import build_ext  # noqa: PLC0415
+    from setuptools.errors import BaseError, CCompilerError  # noqa: PLC0415
+
+    with tempfile.TemporaryDirectory() as folder:
+        extension = Extension(MODULE, [str(source)], extra_compile_args=[] if os.name == "nt" else ["-O3", "-g0"])
+        command = build_ext(Distribution({"ext_modules": cythonize([extension], build_dir=folder, quiet=True)}))
+        command.build_lib = command.build_temp = folder
+        command.ensure_finalized()
+        try:
+            command.run()
+        except (BaseError, CCompilerError, OSError) as error:
+            return f"the C compiler failed: {error}"
+        # Moved, not written over: a process that runs the old one has it mapped.
+        made = built.with_suffix(".new")
+        shutil.copyfile(Path(folder, *MODULE.split(".")[:-1], built.name), made)
+        made.replace(built)
+    return ""
