@@ -169,6 +169,9 @@ def test_several_books_as_one(new, merge):
     assert merge([one, two], 2) == (bids[:2], asks[:2])
     assert merge([wide, two], 1) == ([(D(10), D(4), 1)], [(D("10.5"), D(1), 1)])
     assert merge([], 3) == ([], [])
+    far = new()  # holds whole numbers that have no room for the other's two digits behind the point
+    far.replace(EMPTY, pairs(("900000000000000000", "3")))
+    assert merge([far, two])[1] == [*((*it[:2], 1) for it in two.asks()), (D("900000000000000000"), D(3), 0)]
 
 
 @pytest.mark.parametrize("count", [1_000, 10_000, 100_000])
@@ -186,6 +189,24 @@ def test_a_level_takes_32_bytes_at_most(count, how):
             book.apply(pairs(*[(f"{it / 100:.2f}", "1") for it in range(number, number + 40)]), EMPTY)
     assert book.held == (count, count)
     assert sys.getsizeof(book) <= 32 * 2 * count + 512
+
+
+def test_a_book_that_was_long_once_gives_its_memory_back():
+    book, prices = Kernel(), [(str(number), "1") for number in range(100_000)]
+    book.replace(pairs(*prices), EMPTY)
+    book.apply(pairs(*[(price, "0") for price, _ in prices[:99_000]]), EMPTY)
+    assert book.held == (1_000, 0)
+    assert sys.getsizeof(book) <= 200_000
+    assert text(book.bids(2)) == [("99999", "1"), ("99998", "1")]
+
+
+@pytest.mark.parametrize("new", [Reference, Kernel])
+@pytest.mark.parametrize("window", [Window(), Window(5), Window(resends=True), Window(2**70)])
+def test_a_depth_beyond_every_book_cuts_nothing(new, window):
+    book = new(window)
+    book.replace(pairs(("2", "1"), ("1", "1")), EMPTY, 2**70)
+    book.apply(pairs(("3", "1")), EMPTY)
+    assert (book.held, book.known) == ((3, 0), (None, None))
 
 
 def test_no_more_memory_is_taken_than_it_says():

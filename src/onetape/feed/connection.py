@@ -2,7 +2,6 @@
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Coroutine, Mapping
-from functools import partial
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -195,7 +194,7 @@ class Network:
         timings = line.setup.timings or access.spec.timings
         ends = Ends(
             opened=lambda socket: self._opened(name, link, socket),
-            frame=partial(self._frame, name, link),  # no call of its own, unlike a lambda
+            frame=lambda data, at: self._frame(name, link, data, at),
             pinged=lambda at: self._pinged(name, link, at),
             closed=lambda reason, code: self._closed(name, link, reason, code),
             failed=self._fail,

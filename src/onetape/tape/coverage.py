@@ -71,6 +71,11 @@ class Coverage:
         return Interval(self._first[0], self._last[0], self._from[0], self._to[0]) if self._first else None
 
     @property
+    def since(self) -> int | None:
+        """Exchange time of the lowest id."""
+        return self._from[0] if self._from else None
+
+    @property
     def last(self) -> Interval | None:
         """The highest interval."""
         return Interval(self._first[-1], self._last[-1], self._from[-1], self._to[-1]) if self._first else None

@@ -115,8 +115,7 @@ class TradeLedger:
     @property
     def since(self) -> int | None:
         """Exchange time, ns, from which it is covered, but for the gaps; None: nothing is, or ids prove nothing."""
-        first = self._coverage.first
-        return None if first is None else first.from_time
+        return self._coverage.since
 
     @property
     def gaps(self) -> Sequence[OpenGap]:
