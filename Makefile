@@ -39,6 +39,7 @@ contracts: $(VENV)/.test  ## the import contracts: the architecture
 
 bench: $(VENV)/.test  ## speeds, by stage
 	$(BIN)/python bench/stages.py
+	$(BIN)/python bench/anatomy.py
 	$(BIN)/python bench/tricks.py
 	$(BIN)/python bench/scale.py
 	$(BIN)/python bench/startup.py
