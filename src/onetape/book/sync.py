@@ -80,7 +80,32 @@ class BookSync:
         """An event of the stream. Raises BadLevels, the book unchanged: the caller then distrusts."""
         if isinstance(event, BookSnapshot):
             return self._start(event, None, now)
-        return self._follow(event, now) if self._following else self._hold(event, now)
+        if not self._following:
+            return self._hold(event, now)
+        after, sequence, here = event.after, event.sequence, self._here
+        if event.restart:
+            return self._break("the venue restarted its numbering", now)
+        if self._whole_each_time:
+            return self._break("a delta among full replacements", now)
+        if after != here:
+            if after == self._last_after and sequence == here:
+                self.ignored += 1
+                return []
+            if not (self._rules.overlapping or self._joining) or after > here or sequence < after:
+                return self._gap(event, now)
+            if sequence <= here:
+                self.ignored += 1
+                return []
+        well = self.book.apply(event.bids, event.asks)
+        self._here, self._last_after, self._joining, self.time = sequence, after, False, event.exchange_time
+        self.applied += 1
+        if event.checksum is not None and not self._sum_holds(event.checksum):
+            return self._break(f"the checksum does not hold after {sequence}", now)
+        if well and self.state is _LIVE:  # nearly always
+            return [event]
+        if self.book.lacks:
+            return self._break("too few levels inside the known edge", now)
+        return self._passed(event, now)
 
     def join(self, snapshot: BookSnapshot, epoch: int, now: int) -> list[Output]:
         """A snapshot that was fetched apart from the stream. Raises BadLevels, the book unchanged."""
@@ -203,7 +228,7 @@ class BookSync:
         self._following = True
         out = self._passed(snapshot, now)
         while waiting and self._following:
-            out += self._follow(structs.replace(waiting.popleft(), available_at=now), now)
+            out += self.receive(structs.replace(waiting.popleft(), available_at=now), now)
         self._pending.extend(waiting or ())
         return out
 
@@ -218,32 +243,6 @@ class BookSync:
         return NeedSnapshot(self.id.symbol, reason)
 
     # --- following --------------------------------------------------------------------------------------------------
-
-    def _follow(self, delta: BookDelta, now: int) -> list[Output]:
-        after, sequence, here = delta.after, delta.sequence, self._here
-        if delta.restart:
-            return self._break("the venue restarted its numbering", now)
-        if self._whole_each_time:
-            return self._break("a delta among full replacements", now)
-        if after != here:
-            if after == self._last_after and sequence == here:
-                self.ignored += 1
-                return []
-            if not (self._rules.overlapping or self._joining) or after > here or sequence < after:
-                return self._gap(delta, now)
-            if sequence <= here:
-                self.ignored += 1
-                return []
-        well = self.book.apply(delta.bids, delta.asks)
-        self._here, self._last_after, self._joining, self.time = sequence, after, False, delta.exchange_time
-        self.applied += 1
-        if delta.checksum is not None and not self._sum_holds(delta.checksum):
-            return self._break(f"the checksum does not hold after {sequence}", now)
-        if well and self.state is _LIVE:  # nearly always
-            return [delta]
-        if self.book.lacks:
-            return self._break("too few levels inside the known edge", now)
-        return self._passed(delta, now)
 
     def _gap(self, delta: BookDelta, now: int) -> list[Output]:
         _read(delta)

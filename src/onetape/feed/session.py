@@ -484,7 +484,11 @@ class Session:
             else:
                 self._quarantine(frame, f"unknown symbol {it.symbol[:40]!r}", it.symbol, channel, now, out)
             return
-        self._heard(subscription, None if subscription is None else self._liveness.pulses.get(subscription), now)
+        self.delivered += 1
+        if subscription is not None and (pulse := self._liveness.pulses.get(subscription)) is not None:
+            pulse.beat(now)
+        if self._watch.open or self._dropped or self._given_up or self._vain or self._unheard:
+            self._heard(subscription)
         if self.overlap is not None:
             self._hear_beyond_ids(it.exchange_time, now, out)
             if isinstance(it, Trade) and subscription is not None and (silence := self.overlap.trade(it, now)):
@@ -512,7 +516,11 @@ class Session:
         except BadLevels as error:
             self._quarantine(frame, str(error), it.symbol, Channel.BOOK, now, out)
             return
-        self._heard(feed.subscription, feed.pulse, now)
+        self.delivered += 1
+        if feed.pulse is not None:
+            feed.pulse.beat(now)
+        if self._watch.open or self._dropped or self._given_up or self._vain or self._unheard:
+            self._heard(feed.subscription)
         if self.overlap is not None:
             self._hear_beyond_ids(it.exchange_time, now, out)
             if any(isinstance(one, FeedStatus) and one.state is TrustState.STALE for one in outputs):
@@ -524,12 +532,10 @@ class Session:
         else:
             self._take_steps([(feed, self._relay(feed, outputs, now, out))], now, out)
 
-    def _heard(self, subscription: Subscription | None, pulse: Pulse | None, now: int) -> None:
-        self.delivered += 1
+    def _heard(self, subscription: Subscription | None) -> None:
+        """What was doubted: that the connection brings anything that can be read, and that this is brought."""
         self._vain = self._unheard = 0
-        if pulse is not None:
-            pulse.beat(now)
-        if (self._watch.open or self._dropped or self._given_up) and subscription is not None:
+        if subscription is not None:
             self._watch.data(subscription)
             self._given_up.pop(subscription, None)
             self._dropped.pop(subscription, None)
