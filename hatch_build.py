@@ -8,6 +8,7 @@ import shlex
 import shutil
 import sysconfig
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +26,15 @@ class KernelHook(BuildHookInterface):
         reason = book / "_kernel.missing.txt"
         why = "" if _fresh(built, source) else _lacking() or _build(source, built)
         if why:
-            built.unlink(missing_ok=True)  # of an older source: it would run all the same
-            reason.write_text(why + "\n", encoding="utf-8")
             self.app.display_warning(f"onetape: the order book runs in pure Python: {why}")
+            with suppress(OSError):  # where nothing can be written nothing can be noted either
+                built.unlink(missing_ok=True)  # of an older source: it would run all the same
+                reason.write_text(why + "\n", encoding="utf-8")
         else:
             reason.unlink(missing_ok=True)
             build_data["pure_python"], build_data["infer_tag"] = False, True
-        if version == "standard":  # an editable install finds it where it lies
-            result = reason if why else built
+        result = reason if why else built
+        if version == "standard" and result.exists():  # an editable install finds it where it lies
             build_data["force_include"][str(result)] = f"onetape/book/{result.name}"
 
 
@@ -68,6 +70,9 @@ def _build(source: Path, built: Path) -> str:
             return f"the C compiler failed: {error}"
         # Moved, not written over: a process that runs the old one has it mapped.
         made = built.with_suffix(".new")
-        shutil.copyfile(Path(folder, *MODULE.split(".")[:-1], built.name), made)
-        made.replace(built)
+        try:
+            shutil.copyfile(Path(folder, *MODULE.split(".")[:-1], built.name), made)
+            made.replace(built)
+        except OSError as error:
+            return f"it cannot be put beside its source: {error}"
     return ""

@@ -360,3 +360,12 @@ def test_what_an_earlier_process_left_running_is_complete_only_when_the_next_tra
         kept.give(trade(9 if missed else 3, at=5 * MINUTE + 2 * SECOND)).finish(START + 6 * MINUTE)
         minutes = [it for it in kept.of(Candle) if it.interval == "1m" and it.start == START]
         assert [it.complete for it in minutes] == ([False] if missed else [False, True])
+
+
+def test_what_a_tape_was_once_due_for_is_not_remembered_for_ever():
+    """A hole that is filled in its grace leaves a deadline behind, where nothing else is due for a day."""
+    kept = Kept(Policy(intervals=("1d",)))
+    for number in range(1, 3_000, 3):
+        at = number * SECOND
+        kept.give(trade(number, at), trade(number + 2, at), trade(number + 1, at + MILLISECOND))
+    assert len(kept.pipeline._schedule) < 100

@@ -7,7 +7,7 @@ same transaction as the trades that they speak of.
 """
 from collections import Counter
 from enum import Enum
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from msgspec import Struct, structs
@@ -229,6 +229,9 @@ class Pipeline:
             tape.due = due
             heappush(self._schedule, (due, tape.number, tape))
             self._due = min(self._due, due)
+            if len(self._schedule) > 4 * len(self._tapes) + 64:  # most of them void
+                self._schedule = [(it.due, it.number, it) for it in self._tapes.values() if it.due != _NEVER]
+                heapify(self._schedule)
 
     def finish(self, now: int) -> Sequence[Need]:
         """Nothing more will come: what is missing is told, then the last views of the books and the last batch."""

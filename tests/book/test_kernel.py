@@ -234,3 +234,30 @@ print(resident() - before, sum(map(sys.getsizeof, books[1:])))
     taken, said = map(int, done.stdout.split())
     assert said <= 8 * 200_000 * 32
     assert taken < said * 1.1 + 2**20
+
+
+@pytest.mark.parametrize(("new", "merge"), [(Reference, merged_slowly), (Kernel, _kernel.merged)])
+def test_a_depth_below_zero_is_refused_everywhere(new, merge):
+    """A venue's ack may say so: nothing is cut by it, and nothing is read beyond its end."""
+    book = new(Window(10, resends=True))
+    book.replace(pairs(("1", "1")), pairs(("2", "1")))
+    with pytest.raises(BadLevels, match="cut at -1 levels"):
+        book.replace(pairs(("3", "1")), EMPTY, -1)
+    for ask in (book.bids, book.asks, book.float64, book.digits, lambda depth: merge([book], depth)):
+        with pytest.raises(ValueError, match="a depth of -1"):
+            ask(-1)
+    for behind in ((-1, 0), (0, -1), (29, 0), (0, 2**40)):
+        with pytest.raises(ValueError, match="digits behind the point"):
+            book.digits(10, *behind)
+    assert (book.held, text(book.bids()), text(book.asks())) == ((1, 1), [("1", "1")], [("2", "1")])
+
+
+def test_books_of_both_kinds_and_of_any_source_are_one():
+    books = [Kernel(), Reference()]
+    for it in books:
+        it.replace(pairs(("1", "1")), EMPTY)
+    expected = ([(D("1"), D("1"), 0), (D("1"), D("1"), 1)], [])
+    assert _kernel.merged(books) == _kernel.merged(iter(books)) == merged_slowly(iter(books)) == expected
+    assert _kernel.merged([]) == merged_slowly([]) == ([], [])
+    with pytest.raises(AttributeError):
+        _kernel.merged([None])

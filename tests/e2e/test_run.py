@@ -307,7 +307,8 @@ def settings_of(said):
 
 @pytest.fixture
 def simulator(tmp_path):
-    with running("sim", cwd=tmp_path) as it:
+    """Of two venues: the past of each takes a second to make."""
+    with running("sim", "--venue", "binance", "--venue", "kraken", cwd=tmp_path) as it:
         it.wait_for("kraken")
         it.wait_for("rest")
         yield settings_of(it.said)
@@ -479,4 +480,4 @@ def test_a_port_in_use(option, tmp_path):
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         port = taken.getsockname()[1]
-        assert str(port) in refusal("sim", option, port, "--duration", 5, cwd=tmp_path)
+        assert str(port) in refusal("sim", "--venue", "kraken", option, port, "--duration", 5, cwd=tmp_path)

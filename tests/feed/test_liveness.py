@@ -339,3 +339,11 @@ def test_a_pong_wait_of_0_waits_for_no_pong():
     session, until = pinging(20, 0)
     assert until(45) == [(20, Send), (40, Send)]
     assert session.counters["pong missing"] == 0
+
+
+def test_trades_that_are_no_longer_wanted_freeze_no_book():
+    liveness = watching(BOOK, TRADES)
+    heard(liveness, BOOK, 0)
+    speaking(liveness, TRADES, times=2 * FROZEN_TRADES, every=1)
+    liveness.forget(TRADES)
+    assert liveness.wake(FROZEN_NS) == []

@@ -81,7 +81,7 @@ def state(book) -> dict[str, str]:
         "held": repr(book.held), "known": repr(book.known), "orphans": repr(book.orphans),
         "crossed": repr(book.crossed), "window": repr(book.window),
         "required": repr(book.required), "lacks": repr(book.lacks),
-        "digits": repr([book.digits(3), book.digits(0, 5, 1), book.digits(9, 30, 30)]),
+        "digits": repr([book.digits(3), book.digits(0, 5, 1), book.digits(9, 28, 28)]),
         "float64": repr([it.tobytes().hex() for it in book.float64()]),
         "float64(2)": repr([bytes(it).hex() for it in book.float64(2)]),
     }

@@ -101,6 +101,8 @@ def test_history_is_bounded_and_what_is_gone_is_said_to_be_gone():
     assert len(it.matches) <= 1_000 + 2 * CHECKPOINT_EVERY
     assert it.book_at_time(past[0][0]) is None
     assert it.book_at(past[0][1]) is None
+    assert [it.knows(sequence) for sequence in (past[0][1], past[-1_500][1], it.sequence, it.sequence + 1)] == [
+        False, True, True, False]
     time, sequence, (bids, asks) = past[-1_500]
     assert (it.book_at(sequence).bids, it.book_at_time(time).asks) == (bids, asks)
 

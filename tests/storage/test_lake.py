@@ -430,6 +430,16 @@ def test_an_empty_store_has_nothing(tmp_path):
         assert lake.trades() == []
 
 
+def test_duckdb_waits_for_the_first_parquet_file(tmp_path):
+    store_of(tmp_path, [trade(1), candle(T0 + MINUTE)])
+    with Lake(tmp_path) as lake:
+        assert (len(lake.trades()), len(lake.candles()), lake.gaps(), lake.coverage()) == (1, 1, [], {})
+        assert lake._engine is None
+        compact(tmp_path, NOW)
+        assert len(lake.trades()) == 1
+        assert lake._engine is not None
+
+
 def test_a_newer_catalog_is_refused_in_one_line(tmp_path):
     store_of(tmp_path, [trade(1)])
     compact(tmp_path, NOW)

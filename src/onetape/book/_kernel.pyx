@@ -605,9 +605,16 @@ cdef void cut_to(Side* side, Py_ssize_t keep, bint resends) noexcept nogil:
             side.edge, side.edged = side.levels[side.first].key, True
 
 
-cdef list read_best(const Side* side, Py_ssize_t depth, int scale):
-    cdef Py_ssize_t i, count = inside(side)
-    return [read_level(side, i, scale) for i in range(min(depth or count, count))]
+cdef Py_ssize_t depth_of(depth) except -1:
+    """Any number that somebody may say. Raises ValueError: it is below zero."""
+    if depth < 0:
+        raise ValueError(f"a depth of {depth}")
+    return min(depth, MOST)
+
+
+cdef list read_best(const Side* side, depth, int scale):
+    cdef Py_ssize_t i, most = depth_of(depth), count = inside(side)
+    return [read_level(side, i, scale) for i in range(min(most or count, count))]
 
 
 cdef object read_level(const Side* side, Py_ssize_t from_best, int scale):
@@ -634,8 +641,8 @@ cdef class OrderBook:
     cdef bint _resends
     cdef int _scale  # digits behind the point that all prices here have room for
     cdef Side _bids, _asks
-    cdef Level _bid_was, _ask_was  # as they were when Python last read them: in
-    cdef object _bid, _ask
+    cdef object _bid, _ask  # the best levels as Python last read them, and what they were made of
+    cdef Level _bid_was, _ask_was
     cdef object _wide  # the reference, where the prices do not fit
 
     def __cinit__(self, window=Window()):
@@ -651,6 +658,8 @@ cdef class OrderBook:
 
     def replace(self, bids, asks, cut_at=0):
         """Takes a snapshot, which the venue cut at ``cut_at`` levels per side (0: not at all). Raises BadLevels."""
+        if cut_at < 0:
+            raise BadLevels(f"cut at {cut_at} levels")
         cdef Scratch scratch
         cdef Py_ssize_t split
         cdef int scale
@@ -734,11 +743,11 @@ cdef class OrderBook:
         levels = [read_level(side, i, self._scale) for i in range(side.count)]
         return levels, decimal(side.edge * side.sign, 0, -self._scale) if side.edged else None
 
-    def bids(self, Py_ssize_t depth=0):
+    def bids(self, depth=0):
         """Best first, up to ``depth`` (0: all), never beyond the edge of what is known."""
         return self._wide.bids(depth) if self._wide is not None else read_best(&self._bids, depth, self._scale)
 
-    def asks(self, Py_ssize_t depth=0):
+    def asks(self, depth=0):
         """Best first, up to ``depth`` (0: all), never beyond the edge of what is known."""
         return self._wide.asks(depth) if self._wide is not None else read_best(&self._asks, depth, self._scale)
 
@@ -766,24 +775,30 @@ cdef class OrderBook:
             self._ask = read_level(&self._asks, 0, self._scale)
         return self._ask
 
-    def float64(self, Py_ssize_t depth=0):
+    def float64(self, depth=0):
         """Bid prices, bid sizes, ask prices, ask sizes, best first, as buffers of float64."""
         if self._wide is not None:
             return self._wide.float64(depth)
-        return (*floats(&self._bids, depth, self._scale), *floats(&self._asks, depth, self._scale))
+        most = depth_of(depth)
+        return (*floats(&self._bids, most, self._scale), *floats(&self._asks, most, self._scale))
 
-    def digits(self, Py_ssize_t depth, int behind_price=0, int behind_size=0):
+    def digits(self, depth, behind_price=0, behind_size=0):
         """Of the best bids and asks, price and size of each one after the other, as venues sum them up.
 
         Without point and leading zeros, with so many digits behind the point, or as many as the finest of them has.
         """
         if self._wide is not None:
             return self._wide.digits(depth, behind_price, behind_size)
-        widen(&self._bids, depth, &behind_price, &behind_size)
-        widen(&self._asks, depth, &behind_price, &behind_size)
+        cdef Py_ssize_t most = depth_of(depth)
+        cdef int price = 0, size = 0
+        if not 0 <= behind_price <= MAX_DIGITS or not 0 <= behind_size <= MAX_DIGITS:
+            raise ValueError(f"{behind_price} and {behind_size} digits behind the point")
+        price, size = behind_price, behind_size
+        widen(&self._bids, most, &price, &size)
+        widen(&self._asks, most, &price, &size)
         return (
-            digits_of(&self._bids, depth, self._scale, behind_price, behind_size),
-            digits_of(&self._asks, depth, self._scale, behind_price, behind_size),
+            digits_of(&self._bids, most, self._scale, price, size),
+            digits_of(&self._asks, most, self._scale, price, size),
         )
 
     @property
@@ -843,24 +858,29 @@ cdef struct Head:
     int64_t key  # of the best level that is not taken, at the scale of all
 
 
-def merged(books, Py_ssize_t depth=0):
+def merged(books, depth=0):
     """The bids and the asks of several books as one, best first, up to ``depth`` levels (0: all) of each side.
 
     Levels of one price stay apart, in the order of the books.
     """
     cdef int scale = 0
     cdef OrderBook book
-    for book in books:
-        scale = max(scale, book._scale)
-    for book in books:
+    cdef Py_ssize_t most = depth_of(depth)
+    cdef list all_ = list(books)
+    for one in all_:
+        if not isinstance(one, OrderBook):
+            return merged_slowly(all_, depth)
+        scale = max(scale, (<OrderBook>one)._scale)
+    for one in all_:
+        book = <OrderBook>one
         if book._wide is not None or not (
             fits_finer(&book._bids, scale - book._scale) and fits_finer(&book._asks, scale - book._scale)
         ):
-            return merged_slowly(books, depth)
-    return merge_side(books, depth, scale, True), merge_side(books, depth, scale, False)
+            return merged_slowly(all_, depth)
+    return merge_side(all_, most, scale, True), merge_side(all_, most, scale, False)
 
 
-cdef list merge_side(books, Py_ssize_t depth, int scale, bint bids):
+cdef list merge_side(list books, Py_ssize_t depth, int scale, bint bids):
     cdef Py_ssize_t count = len(books), i, best, left = 0
     cdef OrderBook book
     cdef const Side* side
@@ -870,7 +890,7 @@ cdef list merge_side(books, Py_ssize_t depth, int scale, bint bids):
         raise MemoryError
     try:
         for i in range(count):
-            book = books[i]
+            book = <OrderBook>books[i]
             heads[i].side = &book._bids if bids else &book._asks
             heads[i].scale, heads[i].taken, heads[i].count = book._scale, 0, inside(heads[i].side)
             look(&heads[i], scale)

@@ -10,7 +10,7 @@ from decimal import Decimal
 
 from msgspec import Struct
 
-from onetape.book.order_book import OrderBook, Window
+from onetape.book import OrderBook, Window
 from onetape.model import BookDelta, BookSnapshot, Level, Levels
 
 MAX_EVENTS = 2_000  # of one book during one comparison; more are not compared

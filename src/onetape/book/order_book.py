@@ -1,14 +1,15 @@
 """The resting orders of one instrument, by price level: the reference in pure Python."""
 from array import array
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Sequence
+from collections.abc import Iterable
 from decimal import Decimal
 from heapq import merge
 from itertools import islice
 
 from msgspec import Struct
 
-from onetape.model import Level, Levels
+from onetape.model import BadLevels, Level, Levels
+from onetape.model.numbers import MAX_DIGITS
 
 
 Merged = tuple[Decimal, Decimal, int]
@@ -102,6 +103,8 @@ class _Side:
         self.edge = edge
 
     def best(self, depth: int) -> list[Level]:
+        if depth < 0:
+            raise ValueError(f"a depth of {depth}")
         known = self.known()
         depth = min(depth or known, known)
         if not depth:
@@ -127,6 +130,8 @@ class OrderBook:
 
     def replace(self, bids: Levels, asks: Levels, cut_at: int = 0) -> None:
         """Takes a snapshot, which the venue cut at ``cut_at`` levels per side (0: not at all). Raises BadLevels."""
+        if cut_at < 0:
+            raise BadLevels(f"cut at {cut_at} levels")
         new_bids, new_asks = bids.read(), asks.read()
         self._keep = self.window.keep(cut_at)
         edge_at = 0 if self.window.resends else cut_at
@@ -192,6 +197,8 @@ class OrderBook:
 
         Without point and leading zeros, with so many digits behind the point, or as many as the finest of them has.
         """
+        if not 0 <= behind_price <= MAX_DIGITS or not 0 <= behind_size <= MAX_DIGITS:
+            raise ValueError(f"{behind_price} and {behind_size} digits behind the point")
         bids, asks = self.bids(depth), self.asks(depth)
         prices = _padded([price for price, _ in (*bids, *asks)], behind_price)
         sizes = _padded([size for _, size in (*bids, *asks)], behind_size)
@@ -232,13 +239,16 @@ class OrderBook:
         return self._bids.orphans + self._asks.orphans
 
 
-def merged(books: Sequence[OrderBook], depth: int = 0) -> tuple[list[Merged], list[Merged]]:
+def merged(books: Iterable[OrderBook], depth: int = 0) -> tuple[list[Merged], list[Merged]]:
     """The bids and the asks of several books as one, best first, up to ``depth`` levels (0: all) of each side.
 
     Levels of one price stay apart, in the order of the books.
     """
+    books = list(books)
     bids = merge(*([(*level, at) for level in book.bids(depth)] for at, book in enumerate(books)), key=_falling)
     asks = merge(*([(*level, at) for level in book.asks(depth)] for at, book in enumerate(books)), key=_rising)
+    if depth < 0:
+        raise ValueError(f"a depth of {depth}")
     most = depth or None
     return list(islice(bids, most)), list(islice(asks, most))
 

@@ -102,7 +102,9 @@ class Liveness:
         return pulse
 
     def forget(self, subscription: Subscription) -> None:
-        self.pulses.pop(subscription, None)
+        gone = self.pulses.pop(subscription, None)
+        if gone is not None and gone.book is not None:
+            gone.book.trades = 0
         if self.books.get(subscription.symbol) == subscription:
             del self.books[subscription.symbol]
         self._pair(subscription.symbol)

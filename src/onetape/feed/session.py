@@ -427,7 +427,7 @@ class Session:
         """Than what nearly all frames bring."""
         match it:
             case BookDelta() | BookSnapshot():
-                self._take_book(it, frame, now, out)
+                raise AssertionError("taken before")
             case Trade() if not (it.price and it.size) and self._knows(it.symbol):
                 self._refuse_trade(it, worthless(it), frame, now, out)
             case Trade() | Skipped():

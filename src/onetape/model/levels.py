@@ -105,14 +105,17 @@ class Levels:
 
     def read(self) -> list[Level]:
         """The levels as a list that the caller must not change. Raises BadLevels."""
-        if self._levels is None:
-            assert self.raw is not None
+        levels, raw = self._levels, self.raw
+        if levels is None and raw is not None:
             try:
-                self._levels = _READERS[self.shape](self.raw, self.tag)
+                levels = self._levels = _READERS[self.shape](raw, self.tag)
             except (DecodeError, BadNumber, IndexError, UnicodeDecodeError) as error:
                 raise BadLevels(f"levels: {error}") from error
             self.raw = None  # a snapshot's frame may be 5 MB: do not keep it alive
-        return self._levels
+        elif levels is None:  # another thread has read them just now: the journal's, say
+            levels = self._levels
+            assert levels is not None
+        return levels
 
     def float64(self) -> "tuple[array[float], array[float]]":
         """Prices and sizes as two float64 arrays (buffers that NumPy takes without a copy). Inexact by nature."""

@@ -172,10 +172,20 @@ def _of_loop() -> Finding:
 
 def _of_book() -> Finding:
     """Both books give the same: which one runs is no fault, but a matter of speed."""
+    if COMPILED and _outdated():
+        todo = "install OneTape again (`make test`, or pip install --editable .)"
+        return Finding(Grade.WARNING, "", "order book", "compiled kernel, older than its source", todo)
     if COMPILED:
         return Finding(Grade.OK, "", "order book", "compiled kernel")
     todo = "" if PURE else "install OneTape again where there is a C compiler: pure Python is slower"
     return Finding(Grade.OK, "", "order book", f"pure Python ({why_not_compiled()})", todo)
+
+
+def _outdated() -> bool:
+    """Its source, in a checkout, has changed since."""
+    built = Path(str(import_module("onetape.book._kernel").__file__))
+    source = built.with_name("_kernel.pyx")
+    return source.is_file() and source.stat().st_mtime > built.stat().st_mtime
 
 
 def why_not_compiled() -> str:

@@ -194,7 +194,7 @@ class _Answer(Struct):
 
 class _Result(Struct):
     symbol: str = ""  # none for ``instrument``
-    depth: int = 0  # of ``book``
+    depth: Whole = 0  # of ``book``
 
 
 _decode_trades = json.Decoder(_Data[list[_Match]]).decode
