@@ -1,6 +1,9 @@
 """The compiled book by itself: its interface, its memory, and what only a book of integers could get wrong."""
+import gc
+import itertools
 import subprocess
 import sys
+import weakref
 from decimal import Decimal as D
 
 import pytest
@@ -213,6 +216,7 @@ def test_no_more_memory_is_taken_than_it_says():
     """In a process of its own, whose memory nobody else fills."""
     code = """
 import sys
+import weakref
 from msgspec import Raw
 from onetape.book._kernel import OrderBook
 from onetape.model import Levels, Shape
@@ -261,3 +265,62 @@ def test_books_of_both_kinds_and_of_any_source_are_one():
     assert _kernel.merged([]) == merged_slowly([]) == ([], [])
     with pytest.raises(AttributeError):
         _kernel.merged([None])
+
+
+def test_who_reads_may_be_interrupted_by_who_writes():
+    """Making Python objects may run a finalizer, or another thread: what is read is a copy, as it was at the call."""
+    prices = [(f"{number}.5", "1") for number in range(300)]
+    books = [Kernel(), Kernel()]
+
+    class Writer:
+        def __del__(self):
+            for book in books:
+                book.replace(pairs(*prices[: next(lengths)]), EMPTY)
+
+    lengths = itertools.cycle((1, 300, 0, 150))
+    seen = set()
+    for _ in range(200):
+        for read in (books[0].bids, books[0].float64, lambda: _kernel.merged(books), lambda: books[0].best_bid):
+            writer = Writer()
+            writer.itself = writer  # only the collector of garbage ends it
+            del writer
+            gc.set_threshold(1)
+            try:
+                read()
+                seen.add(len(books[0].bids()))
+            finally:
+                gc.set_threshold(700, 10, 10)
+    assert seen <= {0, 1, 150, 300}
+    assert len(seen) > 1
+
+
+def test_wrong_arguments_are_exceptions_and_change_nothing():
+    book = Kernel()
+    book.replace(pairs(("100.01", "1")), EMPTY)
+    for wrong in (
+        lambda: Kernel.bids(None), lambda: Kernel.bids(Reference()), lambda: Kernel.apply(5, EMPTY, EMPTY),
+        lambda: book.replace(pairs(("1.23456", "1")), EMPTY, None), lambda: book.apply(None, EMPTY),
+        lambda: book.bids("x"), lambda: book.digits(None),
+    ):
+        with pytest.raises((TypeError, AttributeError)):
+            wrong()
+    assert text(book.bids()) == [("100.01", "1")]
+
+
+@pytest.mark.parametrize("new", [Reference, Kernel])
+def test_levels_nested_without_end_are_refused(new):
+    deep = b'[{"price":1,"qty":1,"x":' + b"[" * 100_000
+    with pytest.raises(BadLevels):
+        new().apply(Levels(Raw(deep), Shape.PRICE_QTY), EMPTY)
+
+
+@pytest.mark.parametrize("new", [Reference, Kernel])
+def test_it_can_be_made_into_another_class(new):
+    class Named(new):
+        def __init__(self, name):
+            super().__init__(Window(5))
+            self.name = name
+
+    named = Named("x")
+    named.replace(pairs(("1", "1")), EMPTY)
+    assert (weakref.ref(named)(), named.window, text(named.bids())) == (named, Window(5), [("1", "1")])

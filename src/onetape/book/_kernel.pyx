@@ -1,4 +1,4 @@
-# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False, binding=False
 """The order book of order_book.py, compiled: levels go from the wire's bytes into sorted arrays of integers.
 
 It reads only what it knows by a strict grammar: plain decimals in the four shapes as the venues write them. All else,
@@ -613,13 +613,41 @@ cdef Py_ssize_t depth_of(depth) except -1:
 
 
 cdef list read_best(const Side* side, depth, int scale):
-    cdef Py_ssize_t i, most = depth_of(depth), count = inside(side)
-    return [read_level(side, i, scale) for i in range(min(most or count, count))]
+    """Read from a copy: whoever makes Python objects lets others run, a finalizer or another thread, who may write."""
+    cdef Py_ssize_t i, most = depth_of(depth)
+    cdef Shown shown
+    cdef list out = []
+    show(side, most, scale, &shown)
+    try:
+        for i in range(shown.count):
+            out.append(read_level(shown.levels[i], shown.sign, scale))
+        return out
+    finally:
+        PyMem_Free(shown.levels)
 
 
-cdef object read_level(const Side* side, Py_ssize_t from_best, int scale):
-    cdef const Level* it = side.levels + side.first + side.count - 1 - from_best
-    cdef int64_t price = it.key * side.sign
+cdef struct Shown:
+    Level* levels  # best first
+    Py_ssize_t count, taken
+    int sign, scale
+    int64_t key  # of the first that is not taken, at the scale of all
+
+
+cdef int show(const Side* side, Py_ssize_t depth, int scale, Shown* out) except -1:
+    """A copy of the best levels inside the edge, to be freed by who asked."""
+    cdef Py_ssize_t i, count = inside(side)
+    count = min(depth or count, count)
+    out.levels = <Level*>PyMem_Malloc(max(count, 1) * sizeof(Level))
+    if out.levels == NULL:
+        raise MemoryError
+    out.count, out.taken, out.sign, out.scale = count, 0, side.sign, scale
+    for i in range(count):
+        out.levels[i] = (best_of(side) - i)[0]
+    return 0
+
+
+cdef object read_level(Level it, int sign, int scale):
+    cdef int64_t price = it.key * sign
     cdef int written = it.price_written
     if written >= scale:
         number = decimal(price, written - scale, -written)
@@ -636,6 +664,7 @@ cdef object read_level(const Side* side, Py_ssize_t from_best, int scale):
 cdef class OrderBook:
     """As ``onetape.book.order_book.OrderBook``, which says what everything means."""
 
+    cdef object __weakref__
     cdef public object window
     cdef Py_ssize_t _keep, _required_bids, _required_asks
     cdef bint _resends
@@ -645,9 +674,11 @@ cdef class OrderBook:
     cdef Level _bid_was, _ask_was
     cdef object _wide  # the reference, where the prices do not fit
 
-    def __cinit__(self, window=Window()):
-        self.window = window
+    def __cinit__(self, *_arguments, **_named):
         self._bids.sign, self._asks.sign = 1, -1
+
+    def __init__(self, window=Window()):
+        self.window = window
 
     def __dealloc__(self):
         PyMem_Free(self._bids.levels)
@@ -673,12 +704,12 @@ cdef class OrderBook:
                 self._widen()
                 self._wide.replace(bids, asks, cut_at)
                 return
+            keep, resends = max(min(self.window.keep(cut_at), MOST), 0), self.window.resends
+            edge_at = 0 if resends else min(cut_at, MOST)
             if self._wide is not None:
                 self._bids.orphans, self._asks.orphans, self._wide = self._wide.orphans, 0, None
-            self._scale, self._keep = scale, min(self.window.keep(cut_at), MOST)
-            self._resends = self.window.resends
+            self._scale, self._keep, self._resends = scale, keep, resends
             self._bid = self._ask = None  # they were read at another scale
-            edge_at = 0 if self._resends else min(cut_at, MOST)
             fill(&self._bids, scratch.entries, split, edge_at)
             fill(&self._asks, scratch.entries + split, scratch.count - split, edge_at)
             self._cut()
@@ -740,8 +771,8 @@ cdef class OrderBook:
 
     cdef _whole(self, const Side* side):
         """All levels, best first, and the edge."""
-        levels = [read_level(side, i, self._scale) for i in range(side.count)]
-        return levels, decimal(side.edge * side.sign, 0, -self._scale) if side.edged else None
+        edge = decimal(side.edge * side.sign, 0, -self._scale) if side.edged else None
+        return [read_level((best_of(side) - i)[0], side.sign, self._scale) for i in range(side.count)], edge
 
     def bids(self, depth=0):
         """Best first, up to ``depth`` (0: all), never beyond the edge of what is known."""
@@ -759,8 +790,7 @@ cdef class OrderBook:
         if not inside(&self._bids):
             return None
         if self._bid is None or not same(best_of(&self._bids), &self._bid_was):
-            self._bid_was = best_of(&self._bids)[0]
-            self._bid = read_level(&self._bids, 0, self._scale)
+            return self._read_bid()
         return self._bid
 
     @property
@@ -771,9 +801,20 @@ cdef class OrderBook:
         if not inside(&self._asks):
             return None
         if self._ask is None or not same(best_of(&self._asks), &self._ask_was):
-            self._ask_was = best_of(&self._asks)[0]
-            self._ask = read_level(&self._asks, 0, self._scale)
+            return self._read_ask()
         return self._ask
+
+    cdef object _read_bid(self):
+        cdef Level it = best_of(&self._bids)[0]
+        level = read_level(it, 1, self._scale)
+        self._bid, self._bid_was = level, it
+        return level
+
+    cdef object _read_ask(self):
+        cdef Level it = best_of(&self._asks)[0]
+        level = read_level(it, -1, self._scale)
+        self._ask, self._ask_was = level, it
+        return level
 
     def float64(self, depth=0):
         """Bid prices, bid sizes, ask prices, ask sizes, best first, as buffers of float64."""
@@ -851,13 +892,6 @@ cdef class OrderBook:
         return self._wide.orphans if self._wide is not None else self._bids.orphans + self._asks.orphans
 
 
-cdef struct Head:
-    const Side* side
-    int scale
-    Py_ssize_t taken, count
-    int64_t key  # of the best level that is not taken, at the scale of all
-
-
 def merged(books, depth=0):
     """The bids and the asks of several books as one, best first, up to ``depth`` levels (0: all) of each side.
 
@@ -883,36 +917,38 @@ def merged(books, depth=0):
 cdef list merge_side(list books, Py_ssize_t depth, int scale, bint bids):
     cdef Py_ssize_t count = len(books), i, best, left = 0
     cdef OrderBook book
-    cdef const Side* side
-    cdef Head* heads = <Head*>PyMem_Malloc(max(count, 1) * sizeof(Head))
+    cdef Shown* shown = <Shown*>PyMem_Malloc(max(count, 1) * sizeof(Shown))
     cdef list out = []
-    if heads == NULL:
+    if shown == NULL:
         raise MemoryError
+    for i in range(count):
+        shown[i].levels = NULL
     try:
         for i in range(count):
             book = <OrderBook>books[i]
-            heads[i].side = &book._bids if bids else &book._asks
-            heads[i].scale, heads[i].taken, heads[i].count = book._scale, 0, inside(heads[i].side)
-            look(&heads[i], scale)
-            left += heads[i].count
+            show(&book._bids if bids else &book._asks, depth, book._scale, &shown[i])
+            look(&shown[i], scale)
+            left += shown[i].count
         left = min(depth or left, left)
-        while left:
+        while left > 0:
             best = -1
             for i in range(count):
-                if heads[i].taken < heads[i].count and (best < 0 or heads[i].key > heads[best].key):
+                if shown[i].taken < shown[i].count and (best < 0 or shown[i].key > shown[best].key):
                     best = i
-            out.append((*read_level(heads[best].side, heads[best].taken, heads[best].scale), best))
-            heads[best].taken += 1
-            look(&heads[best], scale)
+            out.append((*read_level(shown[best].levels[shown[best].taken], shown[best].sign, shown[best].scale), best))
+            shown[best].taken += 1
+            look(&shown[best], scale)
             left -= 1
         return out
     finally:
-        PyMem_Free(heads)
+        for i in range(count):
+            PyMem_Free(shown[i].levels)
+        PyMem_Free(shown)
 
 
-cdef void look(Head* head, int scale) noexcept nogil:
-    if head.taken < head.count:
-        head.key = (best_of(head.side) - head.taken).key * TEN[scale - head.scale]
+cdef void look(Shown* shown, int scale) noexcept nogil:
+    if shown.taken < shown.count:
+        shown.key = shown.levels[shown.taken].key * TEN[scale - shown.scale]
 
 
 cdef inline const Level* best_of(const Side* side) noexcept nogil:
@@ -978,17 +1014,19 @@ cdef char* print_digits(char* p, int64_t number, int zeros) noexcept nogil:
 
 
 cdef tuple floats(const Side* side, Py_ssize_t depth, int scale):
-    cdef Py_ssize_t i, count = inside(side)
-    count = min(depth or count, count)
-    cdef const Level* it
+    cdef Py_ssize_t i
+    cdef Shown shown
     cdef double[::1] out
-    prices, sizes = array("d", bytes(8 * count)), array("d", bytes(8 * count))
-    if count:
-        it = best_of(side)
-        out = prices
-        for i in range(count):
-            out[i] = as_float((it - i).key * side.sign, scale)
-        out = sizes
-        for i in range(count):
-            out[i] = as_float((it - i).size, (it - i).size_shift)
-    return prices, sizes
+    show(side, depth, scale, &shown)
+    try:
+        prices, sizes = array("d", bytes(8 * shown.count)), array("d", bytes(8 * shown.count))
+        if shown.count:
+            out = prices
+            for i in range(shown.count):
+                out[i] = as_float(shown.levels[i].key * shown.sign, scale)
+            out = sizes
+            for i in range(shown.count):
+                out[i] = as_float(shown.levels[i].size, shown.levels[i].size_shift)
+        return prices, sizes
+    finally:
+        PyMem_Free(shown.levels)

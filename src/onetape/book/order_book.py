@@ -133,7 +133,7 @@ class OrderBook:
         if cut_at < 0:
             raise BadLevels(f"cut at {cut_at} levels")
         new_bids, new_asks = bids.read(), asks.read()
-        self._keep = self.window.keep(cut_at)
+        self._keep = max(self.window.keep(cut_at), 0)
         edge_at = 0 if self.window.resends else cut_at
         self._bids.replace(new_bids, edge_at)
         self._asks.replace(new_asks, edge_at)
@@ -254,7 +254,7 @@ def merged(books: Iterable[OrderBook], depth: int = 0) -> tuple[list[Merged], li
 
 
 def _falling(it: Merged) -> Decimal:
-    return -it[0]
+    return it[0].copy_negate()  # minus would round to the caller's context
 
 
 def _rising(it: Merged) -> Decimal:

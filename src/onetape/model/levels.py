@@ -109,7 +109,7 @@ class Levels:
         if levels is None and raw is not None:
             try:
                 levels = self._levels = _READERS[self.shape](raw, self.tag)
-            except (DecodeError, BadNumber, IndexError, UnicodeDecodeError) as error:
+            except (DecodeError, BadNumber, IndexError, UnicodeDecodeError, RecursionError) as error:
                 raise BadLevels(f"levels: {error}") from error
             self.raw = None  # a snapshot's frame may be 5 MB: do not keep it alive
         elif levels is None:  # another thread has read them just now: the journal's, say
