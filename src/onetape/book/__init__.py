@@ -3,11 +3,12 @@ from onetape.book.order_book import OrderBook, Window, merged
 
 try:
     from onetape.book import _kernel
-except ImportError:  # not built, built for another Python, or ONETAPE_PURE is set
+
+    _compiled = _kernel.OrderBook, _kernel.merged
+except (ImportError, AttributeError):  # not built, for another Python, of an older source; or ONETAPE_PURE is set
     COMPILED = False
 else:
     COMPILED = True
-    OrderBook = _kernel.OrderBook  # type: ignore[misc]  # the same class to the type checker: _kernel.pyi
-    merged = _kernel.merged
+    OrderBook, merged = _compiled  # type: ignore[misc]  # the same class to the type checker: _kernel.pyi
 
 __all__ = ["COMPILED", "OrderBook", "Window", "merged"]
