@@ -67,7 +67,8 @@ def _build(source: Path, built: Path) -> str:
         try:
             command.run()
         except (BaseError, CCompilerError, OSError) as error:
-            return f"the C compiler failed: {error}"
+            said = str(error).rpartition("' ")[2]  # behind the command, which is long and names folders that are gone
+            return f"the C compiler failed: {said or error}"
         # Moved, not written over: a process that runs the old one has it mapped.
         made = built.with_suffix(".new")
         try:
