@@ -105,7 +105,7 @@ class _Tape:
         self.newest: Trade | None = None
         self.broken = ""
         """Why something may be missing from here on that no id will show."""
-        self.doubted: Doubt = Doubt.NONE
+        self.doubted: Doubt = _NONE
         self.known_at = 0
         """When the last of its trades became available: no candle can have been known before its trades."""
         self.volume: VolumeCheck | None = None
@@ -454,12 +454,12 @@ class Pipeline:
             return
         if tape.doubted is _NONE:
             tape.builder.doubt(tape.newest.exchange_time)
-        tape.doubted = Doubt.AWAY
+        tape.doubted = _AWAY
 
     def _end_doubt(self, tape: _Tape) -> None:
         """Once what lies before the trade that has come is there, or is a gap that was told."""
         if tape.doubted is _BACK and tape.ledger.next_wake() is None and tape.builder is not None:
-            tape.doubted = Doubt.NONE
+            tape.doubted = _NONE
             tape.builder.end_doubt()
 
     def _mend(self, tape: _Tape, it: Trade, now: int) -> Sequence[Need]:

@@ -156,10 +156,7 @@ class Series:
 
     def soonest(self) -> int:
         """The earliest end of those that run, mostly one or two; far in the future if none runs."""
-        soonest = NEVER
-        for end in self.running:
-            soonest = min(soonest, end)
-        return soonest
+        return min(self.running, default=NEVER)
 
     def overdue(self, until: int, most: int) -> int:
         """How many final ones there are to forget: what ends by ``until``, and all but the last ``most``."""

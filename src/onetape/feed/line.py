@@ -168,7 +168,8 @@ class Line:
         return out
 
     def next_wake(self) -> int | None:
-        return min((it for it in (self._retry_at, self._rotate_at, self._switch_by) if it is not None), default=None)
+        times = (self._retry_at, self._rotate_at, self._switch_by)
+        return min((it for it in times if it is not None), default=None)
 
     def wake(self, now: int) -> list[Outcome]:
         """Called with now = the deadline."""

@@ -73,7 +73,6 @@ MAX_UNKNOWN = 10_000  # frames of kinds that nobody knows, likewise
 MAX_STRANGERS = 1_000  # symbols that nobody asked for and that came all the same
 
 BookFactory = Callable[[Window], OrderBook]
-_LIVE = TrustState.LIVE
 
 
 class _Feed:
@@ -321,13 +320,7 @@ class Session:
                 self._vain = 0
             return out
         for it in parsed:
-            match it:
-                case BookDelta() | BookSnapshot():
-                    self._take_book(it, frame, now, out)
-                case Trade() if it.price and it.size:
-                    self._take_market(it, it.channel, "", frame, now, out)
-                case _:
-                    self._take_other(it, frame, now, out)
+            self._take(it, frame, now, out)
         return out
 
     def receive_rest(
@@ -423,11 +416,10 @@ class Session:
 
     # --- what frames say --------------------------------------------------------------------------------------------
 
-    def _take_other(self, it: Parsed, frame: bytes, now: int, out: list[Event | Command]) -> None:
-        """Than what nearly all frames bring."""
+    def _take(self, it: Parsed, frame: bytes, now: int, out: list[Event | Command]) -> None:
         match it:
             case BookDelta() | BookSnapshot():
-                raise AssertionError("taken before")
+                self._take_book(it, frame, now, out)
             case Trade() if not (it.price and it.size) and self._knows(it.symbol):
                 self._refuse_trade(it, worthless(it), frame, now, out)
             case Trade() | Skipped():

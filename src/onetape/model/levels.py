@@ -27,7 +27,7 @@ class Shape(Enum):
 
 
 PAIRS, PRICE_QTY, TAGGED_TRIPLES, TAGGED_OBJECTS = Shape
-"""For hot paths: what an enum gives by name it has to look for, 70 ns in Python 3.11."""
+"""For hot paths: see BUY in model/events.py."""
 
 
 class BadLevels(ValueError):
