@@ -1,8 +1,10 @@
 """A time is found on every venue's tape, as the truth has it, whatever its pages are spoiled by."""
 import json
 import os
+from itertools import pairwise
 from random import Random
 from urllib.parse import parse_qs, urlsplit
+from zlib import crc32
 
 import pytest
 from msgspec import structs
@@ -11,7 +13,9 @@ from onetape import venues
 from onetape.clock import MILLISECOND, MINUTE, SECOND
 from onetape.errors import BadFrame, RestError, UsageError
 from onetape.feed.locate import MAX_PAGES, Locate
+from onetape.model import Channel
 from onetape.sim.faults import Fault, FaultKind, FaultPlan
+from onetape.sim.history import MISSING_EVERY
 from onetape.sim.simulator import Simulator
 from onetape.venues.base import UNREADABLE
 from tests.feed.past import Past
@@ -145,6 +149,39 @@ def test_ids_that_the_venue_left_out_may_lie_between_neighbours():
         below = int(asked["after"][0]) if "after" in asked else 100
         okx.receive([past.trade(id, START) for id in past.ids if id < below])
     assert (okx.found.before.id, okx.found.behind.id) == ("3", "10")
+
+
+@pytest.mark.parametrize("venue", SYMBOLS)
+def test_a_time_is_found_beside_ids_that_the_venue_never_gave(venue):
+    it = Asker(venue, (FaultKind.HISTORY_HOLES, {"code": 1}))
+    trades = it.all_of_it()
+    present = [one for one in trades if not missing(one[0])]
+    beside = [one[1] for one, gone in pairwise(trades) if missing(gone[0]) or gone[0] > one[0] + 1]
+    chosen = Random(3).sample(beside[1:-1], 10)
+    for time in [it // MILLISECOND * MILLISECOND + MILLISECOND for it in chosen]:
+        it.asked = 0
+        same(pair_of(it.locate(time)), around(present, time))
+        assert it.asked <= 40
+    assert it.refused == 0
+
+
+def missing(id):
+    return crc32(f"1 {id}".encode()) % MISSING_EVERY == 0
+
+
+@pytest.mark.parametrize("gone", [1, 2, 3, 8, 40])
+@pytest.mark.parametrize("side", [0.1, 0.5, 0.99])
+def test_however_many_ids_in_a_row_the_venue_never_gave(gone, side):
+    ids = [*range(1, 1_500), *range(1_500 + gone, 4_000)]
+    past = Past(ids, START, SECOND)
+    binance = Locate(venues.create("binance"), "BTCUSDT", past.time(1_500) + round(gone * side) * SECOND)
+    binance.receive([structs.replace(past.trade(3_000, START), channel=Channel.AGG_TRADES, first_id="3000")])
+    for _ in range(40):
+        request = binance.request()
+        binance.receive(venues.create("binance").parse_trades(request, past.binance(request.path), START))
+        if binance.found is not None:
+            break
+    assert (binance.found.before.id, binance.found.behind.id) == ("1499", str(1_500 + gone))
 
 
 def test_answers_that_never_fit_together_are_an_error_at_last():

@@ -52,6 +52,7 @@ class Locate:
         self._behind: Trade | None = None  # the lowest that is not
         self._candidate = 0  # the id of ``behind``, as an aggregate says
         self._floor = 0  # nothing that is not before the time is there up to this id
+        self._ceiling = 0  # of pages that begin with an id: nothing is there from this one up to ``behind``
         self._back = 0 if self._search is Search.FROM else SKIPPED  # ids from ``behind`` down to where to look
         self._since, self._step = self._time, STEP_NS
         self._newest = False  # it is asked for next
@@ -121,12 +122,17 @@ class Locate:
             if self._since <= 0:
                 self._prove(None, rows[0])
             self._since, self._step = max(self._time - self._step, 0), self._step * 4
-        elif int(rows[0].id) == centre and self._below is None:  # else the page had begun below it
-            self._prove(None, rows[0])
         elif self._search is not Search.FROM:
-            self._back *= 4
-        else:  # the answer to the time was not true
-            self._back = 0 if int(rows[0].id) > (centre or 0) else max(self._back * 4, SKIPPED)
+            if int(rows[0].id) == centre and self._below is None:  # else the page had begun below it
+                self._prove(None, rows[0])
+            else:
+                self._back *= 4
+        elif self._below is not None:  # the page begins behind what the venue does not have
+            self._ceiling = max((centre or 0) - 1, 1)
+        elif centre == 1 or int(rows[0].id) >= (centre or 0) + SKIPPED:
+            self._prove(None, rows[0])
+        else:
+            self._back = max(self._back * 4, SKIPPED)
 
     def _take_earlier(self, rows: Sequence[Trade], centre: int | None, known: Trade | None) -> None:
         """All of them are before the time: perhaps there are no others."""
@@ -148,7 +154,8 @@ class Locate:
         low, high = int(rows[0].id), int(rows[-1].id)
         fits = centre - SKIPPED <= high <= centre + 1
         if self._search is Search.FROM:
-            fits = centre - 1 <= low and (low <= centre or self._back > 0)
+            known = centre if self._below is None or self._behind is None else max(centre, int(self._behind.id))
+            fits = centre - 1 <= low and (low <= known or self._back > 0)
         if not fits:
             raise BadFrame(f"an answer of something else: the ids {low} to {high} for {centre}", self._symbol)
 
@@ -193,6 +200,10 @@ class Locate:
             return None if self._below is None else int(self._below.id) + 1
         high = int(self._behind.id)
         low = self._floor if self._below is None else max(int(self._below.id), self._floor)
+        if self._search is Search.FROM and self._below is not None:
+            high = max(min(high, self._ceiling or high), low + 1)
+            if high - low <= 2:  # a page that begins with the one shows both, whatever the venue lacks between them
+                return low + 1
         if self._search is Search.ONLY or high - low <= 2:
             return high
         if self._below is None and (self._search is Search.FROM or not self._floor):
