@@ -1,0 +1,83 @@
+"""``onetape storage follow``: the journal of a store into PostgreSQL."""
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from onetape.cli.run import ConfigFile
+from onetape.cli.storage import storage
+from onetape.errors import UsageError
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from onetape.service.follow import Follow
+
+
+@storage.command()
+def follow(
+    *, store: Annotated[Path | None, typer.Option("--store", metavar="DIR", help="The folder of the store.")] = None,
+    config: ConfigFile = None,
+    until_input_ends: Annotated[bool, typer.Option("--until-input-ends", hidden=True)] = False,
+) -> None:
+    """Bring what a store keeps to PostgreSQL, in order, exactly once, as long as this runs.
+
+    The address is the setting ``postgres``; ``onetape run`` does this by itself where there is one. While the server
+    is away all stays in the journal. Ctrl-C brings what is there, then ends.
+
+    Examples:
+
+      ONETAPE_POSTGRES=postgresql://onetape@localhost/market onetape storage follow
+
+      onetape storage follow --store data --config onetape.toml
+    """
+    import uvloop
+
+    from onetape.config import load
+    from onetape.service.follow import Follow
+    from onetape.service.log import configure
+    from onetape.storage.moment import check
+
+    settings = load(config, flags={} if store is None else {"store": str(store)})
+    if settings.postgres is None:
+        raise UsageError('no PostgreSQL is set: postgres = "postgresql://user@host/database", or ONETAPE_POSTGRES')
+    folder = settings.store
+    if not until_input_ends:  # beside a run the store may be a moment younger than this
+        check(folder)
+    configure(settings.log)
+    following = Follow(folder, settings.postgres)
+    uvloop.run(_until_asked(following, until_input_ends=until_input_ends))
+    now = following.now
+    rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in now.stored.items())
+    print(f"brought to {now.url}: {rows or 'nothing'}; {now.waiting:,} rows wait in the journal")
+
+
+async def _until_asked(following: "Follow", *, until_input_ends: bool) -> None:
+    import asyncio
+    import signal
+
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    for it in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(it, stop.set)
+    if until_input_ends:
+        _watch_input(stop, loop)
+    await following.run(stop)
+
+
+def _watch_input(stop: "asyncio.Event", loop: "asyncio.AbstractEventLoop") -> None:
+    """Whoever began us holds the other end, and lets go of it when it stops, and when it is killed."""
+    input = sys.stdin.fileno()
+    os.set_blocking(input, False)
+
+    def ended() -> None:
+        try:
+            said = os.read(input, 4_096)
+        except BlockingIOError:
+            return
+        if not said:
+            loop.remove_reader(input)
+            stop.set()
+
+    loop.add_reader(input, ended)

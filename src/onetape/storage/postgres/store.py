@@ -1,0 +1,281 @@
+"""PostgreSQL as it is written: each portion of the journal in one transaction with the position behind it.
+
+Exactly once: a portion counts if the position counts that was committed with it. Rows that another store has brought
+already (a second collector of the same tape) are left out by their key.
+"""
+import re
+import sqlite3
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import urlsplit
+
+import asyncpg
+from msgspec import Struct
+
+from onetape.clock import SECOND
+from onetape.errors import RetryBatch, UsageError
+from onetape.storage.following import Portion, reading
+from onetape.storage.postgres.lines import columns, lines, prepare
+from onetape.storage.postgres.schema import SCHEMA, TABLES, VERSION, first
+
+CONNECT_S = 10.0
+ANSWER_S = 60.0
+"""Longer than any statement of ours takes; a server that says nothing for so long is taken for dead."""
+LOCK = 0x6F6E6574617065
+"""Of migrations: ``onetape`` in ASCII."""
+HOPELESS = ("28", "3D", "3F", "42", "0A", "22", "23", "25006")
+"""Kinds of errors (https://www.postgresql.org/docs/current/errcodes-appendix.html) that waiting does not mend."""
+
+
+class Origin(Struct, frozen=True):
+    """A writer of one store, as the database knows it."""
+
+    number: int
+    position: int
+    """The last row of its journal that the database has."""
+
+
+class Moved(Exception):
+    """The position is no longer where it was read: another process writes the same store here."""
+
+
+class Postgres:
+    """One connection; a context manager. Every method raises RetryBatch (the server is away, or cannot just now) and
+    UsageError (a human must change something).
+
+    ``url`` as libpq takes it; what it leaves out comes from PGHOST, PGPASSWORD and so on, or ~/.pgpass.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._connection: asyncpg.Connection[Any]
+        self._partitions: set[tuple[str, int]] = set()
+        self._hypertables = False
+
+    async def __aenter__(self) -> Self:
+        """Connects, and brings the schema to this version."""
+        async with _plainly(self._url):
+            _ = urlsplit(self._url).port  # asyncpg takes 99999 for some other port
+            self._connection = await asyncpg.connect(
+                self._url, timeout=CONNECT_S, command_timeout=ANSWER_S,
+                server_settings={"application_name": "onetape", "search_path": SCHEMA, "timezone": "UTC"},
+            )
+        try:
+            async with _plainly(self._url):
+                await self._migrate()
+        except BaseException:
+            await self._close()
+            raise
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
+    ) -> None:
+        await self._close()
+
+    async def _close(self) -> None:
+        """A server that does not answer is not waited for."""
+        try:
+            await self._connection.close(timeout=1)
+        except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+            self._connection.terminate()
+
+    # --- schema -----------------------------------------------------------------------------------------------------
+
+    async def _migrate(self) -> None:
+        """In one transaction, so that two who begin at once come one after the other."""
+        connection = self._connection
+        if await connection.fetchval("SHOW server_encoding") != "UTF8":
+            raise UsageError(f"{hidden(self._url)} is no database in UTF8: create one with ENCODING 'UTF8'")
+        self._hypertables = bool(await connection.fetchval(
+            "SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'"))
+        if await self._version() == VERSION:
+            return
+        # of the session, not of the transaction: within one a name that another has just made is not seen yet
+        await connection.execute("SELECT pg_advisory_lock($1)", LOCK)
+        async with connection.transaction():
+            version = await self._version()
+            if version > VERSION:
+                raise UsageError(
+                    f"{hidden(self._url)} was written by a newer OneTape: schema {version}, this one writes {VERSION}")
+            if version < 1:
+                await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
+                await connection.execute(
+                    "CREATE TABLE migrations (version INT PRIMARY KEY, applied_at TIMESTAMPTZ NOT NULL DEFAULT now())")
+                await connection.execute(first(hypertables=self._hypertables))
+                await connection.execute("INSERT INTO migrations VALUES ($1)", 1)
+        await connection.execute("SELECT pg_advisory_unlock($1)", LOCK)
+
+    async def _version(self) -> int:
+        """0: nothing of ours is there."""
+        if await self._connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.migrations") is None:
+            return 0
+        return int(await self._connection.fetchval("SELECT coalesce(max(version), 0) FROM migrations"))
+
+    # --- writing ----------------------------------------------------------------------------------------------------
+
+    async def origin(self, store: str, writer: str) -> Origin:
+        """Where a writer of a store stands; known from now on."""
+        async with _plainly(self._url):
+            await self._connection.execute(
+                "INSERT INTO origins (store, writer, position, committed_at) VALUES ($1, $2, 0, 0)"
+                " ON CONFLICT DO NOTHING", store, writer)
+            row = await self._connection.fetchrow(
+                "SELECT origin, position FROM origins WHERE store = $1 AND writer = $2", store, writer)
+        assert row is not None
+        return Origin(row["origin"], row["position"])
+
+    async def write(self, it: Portion, origin: Origin) -> Origin:
+        """All of a portion, or nothing. Raises Moved; FileNotFoundError: it is not in the journal any more."""
+        try:
+            return await self._write(it, origin, by_key=False)
+        except asyncpg.UniqueViolationError:  # rare, and found out at no cost: the index has to look anyway
+            return await self._write(it, origin, by_key=True)
+
+    async def _write(self, it: Portion, origin: Origin, *, by_key: bool) -> Origin:
+        with reading(it) as file:
+            prepare(file)
+            async with _plainly(self._url):
+                await self._make_partitions(it, file)
+                async with self._connection.transaction():
+                    await self._copy(it, file, origin, by_key=by_key)
+        return Origin(origin.number, it.until)
+
+    async def probe(self, it: Portion) -> Mapping[str, int]:
+        """Rows by table of a portion that would be written; then it is taken back, as if it had never been."""
+        found: dict[str, int] = {}
+        with reading(it) as file:
+            prepare(file)
+            async with _plainly(self._url):
+                transaction = self._connection.transaction()
+                await transaction.start()
+                try:
+                    await self._make_partitions(it, file)
+                    row = await self._connection.fetchrow(
+                        "INSERT INTO origins (store, writer, position, committed_at) VALUES ('probe', $1, $2, 0)"
+                        " RETURNING origin", it.writer, it.after)
+                    assert row is not None
+                    origin = Origin(row["origin"], it.after)
+                    await self._copy(it, file, origin, by_key=False)
+                    for table in TABLES:
+                        found[table] = await self._connection.fetchval(
+                            f"SELECT count(*) FROM {table} WHERE origin = $1", origin.number)  # noqa: S608 - ours
+                finally:
+                    self._partitions.clear()  # those of the probe are gone with it
+                    await transaction.rollback()
+        return found
+
+    async def _copy(self, it: Portion, file: sqlite3.Connection, origin: Origin, *, by_key: bool) -> None:
+        held = await self._connection.fetchval(
+            "SELECT position FROM origins WHERE origin = $1 FOR UPDATE", origin.number)
+        if held != it.after:
+            raise Moved
+        await self._connection.executemany(
+            "INSERT INTO instruments VALUES ($1, $2, $3) ON CONFLICT (venue, symbol) DO UPDATE SET pair = excluded.pair"
+            " WHERE instruments.pair <> excluded.pair",
+            [
+                tuple(text.replace("\0", "\ufffd") for text in row)  # as in its lines
+                for row in file.execute("SELECT venue, symbol, pair FROM instruments WHERE pair <> '' ORDER BY id")
+            ])
+        for table in (it.counts.keys() & TABLES.keys()):
+            rows = _bytes(file, it, table, origin.number)
+            if not by_key:
+                await self._connection.copy_to_table(table, source=rows, columns=columns(table), format="text")
+                continue
+            await self._connection.execute(f"CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DROP")
+            await self._connection.copy_to_table("incoming", source=rows, columns=columns(table), format="text")
+            await self._connection.execute(f"INSERT INTO {table} SELECT * FROM incoming ON CONFLICT DO NOTHING")  # noqa: S608
+            await self._connection.execute("DROP TABLE incoming")
+        await self._connection.execute(
+            "UPDATE origins SET position = $2, committed_at = $3 WHERE origin = $1", origin.number, it.until,
+            it.committed_at)
+
+    async def _make_partitions(self, it: Portion, file: sqlite3.Connection) -> None:
+        """For the months that a portion has rows of, and that have none yet."""
+        if self._hypertables:
+            return
+        for table, of in TABLES.items():
+            if not of.month or not it.counts[table]:
+                continue
+            sql = f'SELECT DISTINCT strftime(\'%Y%m\', "{of.month}" / {SECOND}, \'unixepoch\') FROM {table}'  # noqa: S608
+            for (month,) in file.execute(f"{sql} WHERE pos > ? AND pos <= ?", (it.after, it.until)):
+                if (table, int(month)) not in self._partitions:
+                    await self._make_partition(table, int(month))
+                    self._partitions.add((table, int(month)))
+
+    async def _make_partition(self, table: str, month: int) -> None:
+        name = f"{table}_{month // 100:04}_{month % 100:02}"
+        if await self._connection.fetchval("SELECT to_regclass($1)", f"{SCHEMA}.{name}") is not None:
+            return
+        low, high = _begin(month), _begin(month + 1 if month % 100 < 12 else month + 89)
+        async with self._connection.transaction():
+            await self._connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)  # two may need the same one
+            await self._connection.execute(
+                f"CREATE TABLE IF NOT EXISTS {name} PARTITION OF {table} FOR VALUES FROM ({low}) TO ({high})")
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    async def counts(self, store: str) -> Mapping[str, int]:
+        """Rows by table that came from a store."""
+        out: dict[str, int] = {}
+        async with _plainly(self._url):
+            for table in TABLES:
+                out[table] = await self._connection.fetchval(
+                    f"SELECT count(*) FROM {table} JOIN origins USING (origin) WHERE store = $1", store)  # noqa: S608
+        return out
+
+
+async def _bytes(file: sqlite3.Connection, it: Portion, table: str, origin: int) -> AsyncIterator[bytes]:
+    for chunk in lines(file, it, table, origin):
+        yield chunk
+
+
+def _begin(month: int) -> int:
+    """202607 to the ns at which it begins."""
+    return int(datetime(month // 100, month % 100, 1, tzinfo=UTC).timestamp()) * SECOND
+
+
+def hidden(url: str) -> str:
+    """Without its password."""
+    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", re.sub(r"(password=)[^&\s]*", r"\1***", url))
+
+
+@asynccontextmanager
+async def _plainly(url: str) -> AsyncIterator[None]:
+    """What went wrong, as the reaction to it."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError:
+        raise
+    except asyncpg.PostgresError as error:
+        said = f"{hidden(url)}: {_line(error)}"
+        if (error.sqlstate or "").startswith(HOPELESS):
+            raise UsageError(f"{said}{_help(error)}") from error
+        raise RetryBatch(said) from error
+    except (asyncpg.InterfaceError, OSError, TimeoutError, EOFError) as error:
+        if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, asyncpg.InternalClientError) and (
+            "DSN" in str(error) or "invalid" in str(error)
+        ):
+            raise UsageError(f"{hidden(url)} is no address of PostgreSQL: {_line(error)}") from error
+        raise RetryBatch(f"{hidden(url)} cannot be reached: {_line(error)}") from error
+    except ValueError as error:
+        raise UsageError(f"{hidden(url)} is no address of PostgreSQL: {_line(error)}") from error
+
+
+def _help(error: asyncpg.PostgresError) -> str:
+    match error:
+        case asyncpg.InsufficientPrivilegeError():
+            return f": GRANT CREATE ON DATABASE to this user, or have an owner CREATE SCHEMA {SCHEMA} AUTHORIZATION it"
+        case asyncpg.InvalidCatalogNameError():
+            return ": create it (CREATE DATABASE), or name another"
+        case asyncpg.InvalidPasswordError() | asyncpg.InvalidAuthorizationSpecificationError():
+            return ": see user and password of the address, PGPASSWORD, ~/.pgpass"
+        case _:
+            return ""
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split()) or type(error).__name__
