@@ -21,6 +21,7 @@ SIDES = {"buy": "green", "sell": "red"}
 
 
 SOON_NS = 10 * SECOND  # a wait that is longer is told
+LATE_NS = 5 * SECOND  # likewise, of rows on their way to PostgreSQL
 
 
 class Rates:
@@ -96,6 +97,12 @@ def _of_store(status: Status) -> list[str]:
     if status.dropped:
         rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in sorted(status.dropped.items()))
         lines.append(f"memory could not hold {rows}: these are lost")
+    following = status.postgres
+    if following is not None and following.state == "away":
+        lines.append(f"PostgreSQL takes nothing: {following.reason}; {following.waiting:,} rows wait in the journal")
+    elif following is not None and following.lag_ns > LATE_NS:
+        late = f"{following.waiting:,} rows, {following.lag_ns / SECOND:,.0f} s"
+        lines.append(f"PostgreSQL is behind by {late}: the journal has them")
     return [*lines, *status.damaged]
 
 

@@ -36,7 +36,6 @@ def follow(
     import uvloop
 
     from onetape.config import load
-    from onetape.service.follow import Follow
     from onetape.service.log import configure
     from onetape.storage.moment import check
 
@@ -46,6 +45,12 @@ def follow(
     folder = settings.store
     if not until_input_ends:  # beside a run the store may be a moment younger than this
         check(folder)
+    try:
+        from onetape.service.follow import Follow
+    except ModuleNotFoundError as error:
+        if error.name != "asyncpg":
+            raise
+        raise UsageError("PostgreSQL needs the extra: pip install 'onetape[postgres]'") from error
     configure(settings.log)
     following = Follow(folder, settings.postgres)
     uvloop.run(_until_asked(following, until_input_ends=until_input_ends))

@@ -166,6 +166,7 @@ def _run(
     from onetape.cli.board import reasons, summary
     from onetape.cli.output import print_json
     from onetape.credentials import load
+    from onetape.service import followed
     from onetape.service.log import configure
     from onetape.storage.schema import TABLES
 
@@ -191,6 +192,11 @@ def _run(
             rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in kept.items())
             what = "what memory could hold" if outcome.status.dropped else "all that came"
             print(f"{what} is kept in {store}: {rows or 'nothing'}")
+            if settings.postgres is not None and (there := followed.read(store)) is not None:
+                print(f"PostgreSQL {there.url} " + (
+                    f"lacks {there.waiting:,} rows of it, which the next run will bring" if there.waiting
+                    else "has all of it"
+                ))
         if record is not None:
             print(f"recorded in {record}: play it with onetape replay {record} --verify")
     if outcome.verdict is not None:

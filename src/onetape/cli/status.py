@@ -159,6 +159,10 @@ def _print(it: "Status", folder: Path, now: int) -> None:
     )
     beside = it.stored.get(NOT_STORED, 0)
     print(f"rows stored: {rows or 'none'}" + (f"; events that no table keeps: {beside:,}" if beside else ""))
+    if (to := it.postgres) is not None:
+        stored = sum(to.stored.values())
+        lag = f"{to.waiting:,} wait, lag {to.lag_ns / SECOND:.1f} s"
+        print(f"PostgreSQL {to.url}: {to.state}, {stored:,} rows stored, {lag}")
 
 
 NUMBERS = ("frames", "p50 ms", "p99 ms", "clock ms", "reconnects", "rest", "books", "audit")

@@ -25,7 +25,7 @@ from onetape.book import COMPILED
 from onetape.clock import MILLISECOND, SECOND
 from onetape.config import Settings
 from onetape.credentials import Credentials
-from onetape.errors import OneTapeError, RestError, UsageError
+from onetape.errors import OneTapeError, RestError, RetryBatch, UsageError
 from onetape.feed.governor import Governor, Priority
 from onetape.feed.rest import Reply, Rest, Unanswered, client
 from onetape.model import (
@@ -43,6 +43,7 @@ from onetape.model import (
     Trade,
 )
 from onetape.nearest import nearest
+from onetape.service import wiring
 from onetape.service.choice import Choice, choices, tradable, unknown_pairs
 from onetape.service.collector import Collector
 from onetape.service.run import Simulated, policy_of, redirect, serve
@@ -116,6 +117,8 @@ async def check(
         tell(Finding(Grade.OK, "", "credentials", f"there are some for {', '.join(credentials)}"))
     for finding in (*_of_store(settings.store), _of_loop(), _of_book()):
         tell(finding)
+    if settings.postgres is not None:
+        tell(await _of_postgres(settings.postgres))
     listed: dict[str, Sequence[Instrument]] = {}
     async with AsyncExitStack() as stack:
         if simulated is not None and chosen:
@@ -158,6 +161,25 @@ def _of_store(store: Path) -> Iterator[Finding]:
         if running(status, time.time_ns()):
             says = f"{store} is in use by pid {status.pid}: a second run on it would be refused"
             yield Finding(Grade.OK, "", "store", says)
+
+
+async def _of_postgres(url: str) -> Finding:
+    """All the way: connected, its schema made, a row of every table written and taken back."""
+    try:
+        from onetape.storage.postgres.store import Postgres, hidden  # noqa: PLC0415 - an extra
+    except ModuleNotFoundError:
+        return Finding(Grade.FAILED, "", "PostgreSQL", "asyncpg is not installed", "pip install 'onetape[postgres]'")
+    began = time.monotonic()
+    try:
+        async with Postgres(url) as database:
+            with wiring.probe() as portion:
+                wiring.compare(portion.counts, await database.probe(portion), "PostgreSQL")
+    except RetryBatch as error:
+        return Finding(Grade.FAILED, "", "PostgreSQL", str(error), "a run would collect, and bring its rows later")
+    except UsageError as error:
+        return Finding(Grade.FAILED, "", "PostgreSQL", str(error), "a run with this setting would end at once")
+    took = time.monotonic() - began
+    return Finding(Grade.OK, "", "PostgreSQL", f"{hidden(url)} takes a row of every table; {took:.1f} s")
 
 
 def _of_loop() -> Finding:

@@ -13,6 +13,7 @@ from typing import Self
 
 import structlog
 
+from onetape.credentials import VARIABLES
 from onetape.errors import UsageError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
@@ -42,16 +43,14 @@ class Child:
     ) -> None:
         """Its input ends, and it does what is left to do; who takes longer than that is killed."""
         process = self._process
-        if process is None or process.returncode is not None:
+        if process is None:
             return
-        assert process.stdin is not None
-        process.stdin.close()
         try:
             async with asyncio.timeout(self._drain_s):
-                await process.communicate()
+                await _end(process)
         except TimeoutError:
             process.kill()
-            await process.wait()
+            await _end(process)
 
     async def watch(self) -> None:
         """Until it is cancelled. Raises UsageError: it cannot be begun with, and a human must change something."""
@@ -69,11 +68,15 @@ class Child:
             wait = FIRST_WAIT_S if loop.time() - since > LONGEST_WAIT_S else min(wait * 2, LONGEST_WAIT_S)
             await asyncio.sleep(wait)
 
+    def _whole_environment(self) -> dict[str, str]:
+        """Without the keys to the venues, which none of these has a use for."""
+        return {name: it for name, it in os.environ.items() if name not in VARIABLES} | dict(self._environment)
+
     async def _run(self) -> str:
         """Until it ends by itself; the last line that it said."""
         self.starts += 1
         self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "onetape", *self._arguments, env={**os.environ, **self._environment},
+            sys.executable, "-m", "onetape", *self._arguments, env=self._whole_environment(),
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the run, which tells it in its own way
         )
@@ -83,5 +86,12 @@ class Child:
             async for line in process.stderr:
                 last = line.decode(errors="replace").strip() or last
                 structlog.get_logger().info(self._name, says=last)
-        await process.wait()
+        await _end(process)
         return last
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Ends its input and waits for it. Not by ``communicate``: uvloop's raises where the process is gone already."""
+    assert process.stdin is not None
+    process.stdin.close()
+    await process.wait()

@@ -10,43 +10,20 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-import msgspec
 import structlog
-from msgspec import Struct
 
+from onetape.clock import isoformat
 from onetape.errors import OneTapeError, UsageError
 from onetape.service import wiring
+from onetape.service.followed import Following, write
 from onetape.storage.catalog import open_catalog
-from onetape.storage.following import Portion, identity, next_portion, waiting, writers_of
+from onetape.storage.following import Portion, identity, in_lake_alone, next_portion, waiting, writers_of
 from onetape.storage.postgres.store import Moved, Origin, Postgres, hidden
 
 READER = "postgres"
-FILE = "postgres.json"
 LOOK_S = 0.1  # between two looks for new batches: the journal has one as often
 TELL_S = 1.0
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 10.0
-
-
-class Following(Struct):
-    """How far PostgreSQL is, as a file in the store tells it to other processes. Times in ns."""
-
-    url: str
-    """Without its password."""
-    state: str = "connecting"
-    """``connecting``, ``following``, or ``away``: the server takes nothing, for the reason given."""
-    reason: str = ""
-    pid: int = 0
-    at: int = 0
-    stored: dict[str, int] = {}
-    """Rows by table that this process has brought."""
-    positions: dict[str, int] = {}
-    """By writer: up to where its journal is stored."""
-    waiting: int = 0
-    """Rows that are in the journal and not yet there."""
-    lag_ns: int = 0
-    """How long the oldest of them has waited."""
-    failures: int = 0
-    """In a row."""
 
 
 class Follow:
@@ -122,12 +99,20 @@ class Follow:
         if origin is None:
             origin = self._origins[writer] = await database.origin(self._identity, writer)
             self.now.positions[writer] = origin.position
+            self._tell_older(writer, origin.position)
         portion = next_portion(self._store, writer, origin.position)
         if portion is None:
             return False
         self._origins[writer] = await database.write(portion, origin)
         self._count(portion)
         return True
+
+    def _tell_older(self, writer: str, position: int) -> None:
+        """What was compacted before this store had a database is not brought."""
+        if older := in_lake_alone(self._store, writer, position):
+            last = max(it.committed_at for it in older)
+            structlog.get_logger().warning(
+                "older rows are in the lake alone: onetape export has them", writer=writer, until=isoformat(last))
 
     def _count(self, it: Portion) -> None:
         self.now.positions[it.writer] = it.until
@@ -156,20 +141,10 @@ class Follow:
         self._tell(self.now)
 
     def _write(self, now: Following) -> None:
-        new = self._store / f".{FILE}.{now.pid}"
         try:
-            new.write_bytes(msgspec.json.encode(now))
-            new.replace(self._store / FILE)
+            write(now, self._store)
         except OSError as error:  # the disk may be full: what matters is in the database
             structlog.get_logger().warning("the state of PostgreSQL is not written", reason=str(error))
-
-
-def read(store: Path) -> Following | None:
-    """As it was told last; None: nobody follows this store, or none that can be read."""
-    try:
-        return msgspec.json.decode((store / FILE).read_bytes(), type=Following)
-    except (OSError, msgspec.MsgspecError):
-        return None
 
 
 async def _until(stop: asyncio.Event, seconds: float) -> None:

@@ -1,5 +1,6 @@
 """What a run says of itself: as a value, and as a file in its store that other processes read."""
 import os
+from collections import Counter
 from decimal import Decimal, InvalidOperation
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -12,8 +13,10 @@ from onetape.errors import UsageError
 from onetape.feed.standby import group_of
 from onetape.model import BookAudited, Channel, InstrumentId, Lifecycle, TrustState
 from onetape.model.numbers import plain
+from onetape.service import followed
 from onetape.service.collector import Collector
 from onetape.service.demand import Report
+from onetape.service.followed import Following
 from onetape.service.meter import Flow
 
 FILE = "status.json"
@@ -111,7 +114,11 @@ class Status(Struct, frozen=True):
     """By how much our clock runs ahead of the machine's, which was set back."""
     venues: tuple[VenueStatus, ...]
     stored: dict[str, int]
-    """Rows by table that this run has brought."""
+    """Rows by table that this run has brought, as the journal has them."""
+    received: dict[str, int] = {}
+    """The same, those included that wait for the disk or had to be dropped."""
+    postgres: Following | None = None
+    """How far PostgreSQL is; None: there is none."""
     behind: str = ""
     """Why the store takes nothing right now; empty: it does."""
     waiting: int = 0
@@ -132,12 +139,16 @@ SEVERITY = (
 
 def status_of(collector: Collector, source: str, store: Path | None, *, stopped: bool = False) -> Status:
     keeper = collector.keeper
-    journal = keeper.journal.counters if keeper is not None else {}
+    journal = keeper.journal.counters if keeper is not None else Counter[str]()
+    backlog = keeper.disk.backlog.count() + keeper.disk.backlog.dropped if keeper is not None else Counter[str]()
+    following = None if store is None else followed.read(store)
     return Status(
         pid=os.getpid(), started_at=collector.started_at, at=collector.clock(), source=source,
         store="" if store is None else str(store), stopped=stopped,
         clock_ahead_ms=collector.clock.ahead_ns / MILLISECOND,
         venues=tuple(_venue(collector, it.venue) for it in collector.choices), stored=dict(journal),
+        received=dict(journal + backlog),
+        postgres=following if following is not None and following.at >= collector.started_at else None,
         behind=clean(keeper.disk.behind) if keeper is not None else "",
         waiting=keeper.disk.backlog.rows if keeper is not None else 0,
         dropped=dict(+keeper.disk.backlog.dropped) if keeper is not None else {},
