@@ -108,7 +108,7 @@ def test_all_problems_are_told_at_once_whichever_source_they_have(file):
     told = problems(path, {"ONETAPE_KEEP__QUOTES": "perhaps", "ONETAPE_STROE": "x"}, {"stop_within": -1})
     assert sorted(told) == sorted([
         ("environment: ONETAPE_STROE is no setting:"
-         " did you mean 'ONETAPE_STORE' or 'ONETAPE_STORAGE' or 'ONETAPE_PROXY'?"),
+         " did you mean 'ONETAPE_STORE' or 'ONETAPE_STORAGE' or 'ONETAPE_POSTGRES'?"),
         "depht: there is no such setting: did you mean 'depth'?",
         "depth: must be at least 1",
         "channels.0: not 'trade', but one of 'trades', 'agg_trades', 'quotes', 'ticker', 'candles', 'book' or 'status'",

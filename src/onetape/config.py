@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, ValidationError
 
+from onetape.clock import DAY, interval_ns
 from onetape.credentials import VARIABLES
 from onetape.errors import UsageError
 from onetape.nearest import nearest
@@ -22,7 +23,7 @@ ENVIRONMENTS = ("production", "testnet", "demo", "sandbox")
 PREFIX = "ONETAPE_"
 RESERVED = ("ONETAPE_RECORDINGS", "ONETAPE_LONG", "ONETAPE_PURE", "ONETAPE_TEST_POSTGRES_URL")
 """Variables that are no settings; nor are those of ``onetape.credentials``."""
-TEXTS = ("store", "proxy", "local_address")
+TEXTS = ("store", "proxy", "local_address", "postgres")
 """Settings that are text whatever they look like: a folder may be called 2024, a password may have a comma."""
 ROUTED = ("websocket",)
 """Settings that are a table or something else."""
@@ -61,6 +62,14 @@ def _url(*schemes: str) -> AfterValidator:
     return AfterValidator(check)
 
 
+def _database(text: str) -> str:
+    """As libpq takes it: host, user and database may be left to its own variables and files."""
+    scheme, _, rest = text.partition("://")
+    if scheme not in ("postgresql", "postgres") or not rest or not text.isprintable() or " " in text:
+        raise ValueError("must be a URL that begins with postgresql://")
+    return text
+
+
 def _folder(value: Any) -> Any:
     """An empty one would be whatever folder one happens to be in."""
     if isinstance(value, str) and (not value.strip() or "\0" in value):
@@ -80,6 +89,7 @@ ChannelName = Literal["trades", "agg_trades", "quotes", "ticker", "candles", "bo
 VenueName = Literal["binance", "binance-usdm", "coinbase", "coinbase-exchange", "kraken", "okx", "bybit"]
 WebsocketUrl = Annotated[str, _url("ws", "wss")]
 RestUrl = Annotated[str, _url("http", "https")]
+PostgresUrl = Annotated[str, AfterValidator(_database)]
 ProxyUrl = Annotated[str, _url("http", "https", "socks4", "socks5")]
 LocalAddress = Annotated[str, AfterValidator(_address)]
 Store = Annotated[Path, BeforeValidator(_folder)]
@@ -184,6 +194,72 @@ class Storage(_Part):
     """In memory, while the disk takes none."""
 
 
+SPAN = re.compile(r"[1-9][0-9]{0,5}[smhdw]")
+SIZE = re.compile(r"([1-9][0-9]{0,8})(kB|MB|GB|TB)")
+UNITS = {"kB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def span_ns(text: str) -> int:
+    """``90d`` or ``12h``, or ``0``. Raises ValueError."""
+    if text != "0" and not SPAN.fullmatch(text):
+        raise ValueError("a time is written 90d, 12h or 30m")
+    return 0 if text == "0" else interval_ns(text)
+
+
+def limit_of(text: str) -> tuple[int | None, int | None]:
+    """An age, ns, or a size, bytes: of these two the other is None. Raises ValueError."""
+    if size := SIZE.fullmatch(text):
+        return None, int(size[1]) * UNITS[size[2]]
+    if not SPAN.fullmatch(text):
+        raise ValueError("an age is written 90d, a size 50GB")
+    if interval_ns(text) < DAY:
+        raise ValueError("an age must be at least 1d: a restart goes on from the last days")
+    return interval_ns(text), None
+
+
+def _limits(texts: tuple[str, ...]) -> tuple[str, ...]:
+    kinds = ["age" if limit_of(it)[1] is None else "size" for it in texts]
+    for it in ("age", "size"):
+        if kinds.count(it) > 1:
+            raise ValueError(f"one {it} is enough")
+    return texts
+
+
+def _span(value: Any) -> Any:
+    """0 is a number, too."""
+    return "0" if value == 0 and not isinstance(value, bool) else value
+
+
+def _known_span(text: str) -> str:
+    span_ns(text)
+    return text
+
+
+Span = Annotated[str, BeforeValidator(_span), AfterValidator(_known_span)]
+Limits = Annotated[tuple[str, ...], BeforeValidator(_many), AfterValidator(_limits), Field(min_length=1)]
+
+
+class Upkeep(_Part):
+    """What a run does for its store beside collecting."""
+
+    compact_every: Span = "1h"
+    """0: never."""
+    keep_journal: Span = "1d"
+    """What the lake has stays so long in the journal, too."""
+
+
+class Retention(_Part):
+    """By table, how long or up to which size it is kept: an age, a size or both. None: for good."""
+
+    trades: Limits | None = None
+    candles: Limits | None = None
+    quotes: Limits | None = None
+    book_snapshots: Limits | None = None
+    book_deltas: Limits | None = None
+    feed_status: Limits | None = None
+    quarantine: Limits | None = None
+
+
 class Settings(_Part):
     """All settings, with their defaults."""
 
@@ -194,6 +270,8 @@ class Settings(_Part):
     intervals: Intervals = ("1m",)
     """Of the venues' own candles, where the channel ``candles`` is wanted."""
     store: Store = Path("data")
+    postgres: PostgresUrl | None = None
+    """Where all that the store keeps is brought as well: postgresql://user@host/database."""
     stop_within: Some = 10.0
     """Seconds from the request to stop until what is left is given up."""
     proxy: ProxyUrl | None = None
@@ -206,6 +284,8 @@ class Settings(_Part):
     candles: Candles = Candles()
     keep: Keep = Keep()
     storage: Storage = Storage()
+    upkeep: Upkeep = Upkeep()
+    retention: Retention = Retention()
     backfill: Backfill = Backfill()
     venues: dict[VenueName, Venue] = Field(default_factory=dict)
     """By name; none: the five venues."""

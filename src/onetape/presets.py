@@ -64,6 +64,9 @@ OFFERED: Mapping[str, Any] = MappingProxyType({
     "venues.*.environment": "testnet", "venues.*.pairs": ["BTC-USDT"], "venues.*.channels": ["trades", "book"],
     "venues.*.depth": 50, "venues.*.intervals": ["1m"], "venues.*.websocket": "ws://127.0.0.1:9000",
     "venues.*.rest": "http://127.0.0.1:9001", "venues.*.history": "http://127.0.0.1:9001",
+    "retention.trades": ["90d", "50GB"], "retention.candles": "3650d", "retention.quotes": "30d",
+    "retention.book_snapshots": "30d", "retention.book_deltas": "7d", "retention.feed_status": "90d",
+    "retention.quarantine": "30d",
     "redundancy": 2, "venues.*.redundancy": 2, "venues.*.proxy": "http://127.0.0.1:3128",
     "venues.*.local_address": "127.0.0.1",
 })
@@ -116,6 +119,19 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "storage.synchronous": "normal: a crash loses nothing, a loss of power perhaps the last seconds; full: neither,"
                            " but every batch waits for the disk; off: the system writes when it likes.",
     "storage.held_rows": "In memory, while the disk takes none; beyond, books go first and trades last, all counted.",
+    "upkeep": "What a run does for its store beside collecting, at low priority.",
+    "upkeep.compact_every": "How often what is finished of the journal moves into the lake, and what is too old or too"
+                            " large goes; 0: never, then onetape storage compact and prune are yours to call.",
+    "upkeep.keep_journal": "How long the journal keeps what the lake has.",
+    "retention": "How long a table is kept, or up to which size, or both; whole days go, the oldest first, never the"
+                 " last one. Without a limit it is kept for good. Gaps, and which ids were had, always are.",
+    "retention.trades": "An age, a size, or both.",
+    "retention.candles": "They outlive the trades they were made of, and cost little.",
+    "retention.quotes": "The best bid and ask.",
+    "retention.book_snapshots": "Of books.",
+    "retention.book_deltas": "Every change of a book, where keep.deltas asks for them.",
+    "retention.feed_status": "Which book could be trusted when.",
+    "retention.quarantine": "What could not be read or believed.",
     "venues": "The venues that run. What is given for one goes before what is said above; so do its tables"
               " [venues.NAME.timings] and [venues.NAME.reconnect], the latter as a whole.",
     "venues.*.enabled": "false: not now.",

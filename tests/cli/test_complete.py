@@ -50,7 +50,7 @@ def test_an_array_stays_one_and_what_is_missing_stands_beside_it(store):
 def test_the_proof_is_part_of_one_object(store):
     it, beside = said("trades", "--store", store, "--proof", "--start", "2024-08-08T11:59")
     assert beside == ""
-    assert set(it) == {"complete", "known", "unknown", "gaps", "rows"}
+    assert set(it) == {"complete", "known", "unknown", "pruned", "gaps", "rows"}
     assert it["complete"] is False
     assert it["rows"] == rows("trades", "--store", store)
     assert [(one["from_time"], one["to_time"], one["proven"]) for one in it["known"]] == [

@@ -55,7 +55,10 @@ def test_every_command_in_the_readme_exists():
     import onetape.cli.candles  # noqa: PLC0415
     import onetape.cli.check  # noqa: PLC0415
     import onetape.cli.config  # noqa: PLC0415
+    import onetape.cli.export  # noqa: PLC0415
+    import onetape.cli.follow  # noqa: PLC0415
     import onetape.cli.gaps  # noqa: PLC0415
+    import onetape.cli.importing  # noqa: PLC0415
     import onetape.cli.listing  # noqa: PLC0415
     import onetape.cli.replay  # noqa: PLC0415
     import onetape.cli.run  # noqa: PLC0415
@@ -64,11 +67,11 @@ def test_every_command_in_the_readme_exists():
     import onetape.cli.storage  # noqa: PLC0415
     import onetape.cli.store  # noqa: F401, PLC0415
 
-    commands = {it.callback.__name__ for it in app.registered_commands}
-    groups = {f"{group.name} {it.callback.__name__}" for group in app.registered_groups
+    commands = {it.name or it.callback.__name__ for it in app.registered_commands}
+    groups = {f"{group.name} {it.name or it.callback.__name__}" for group in app.registered_groups
               for it in group.typer_instance.registered_commands}
     names = "|".join(group.name for group in app.registered_groups)
-    told = set(re.findall(rf"\bonetape ((?:{names}) \w+|\w+)", README)) - {"import"}
+    told = set(re.findall(rf"\bonetape ((?:{names}) \w+|\w+)", README))
     assert told == commands | groups
 
 

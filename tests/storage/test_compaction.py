@@ -24,7 +24,7 @@ from onetape.storage.lake import Lake
 from onetape.tape.coverage import Covered
 
 sys.path.insert(0, str(Path(__file__).parent))
-from test_lake import BTC, NOW, T0, gap, store_of, trade
+from test_lake import BTC, ETH, NOW, T0, gap, others, store_of, trade
 
 sys.path.pop(0)
 PROGRAM = """
@@ -130,11 +130,24 @@ def test_the_journal_stays_until_all_its_readers_are_past(tmp_path):
     assert ids(tmp_path) == [1, 2, 3, 4]
 
 
+OLDER = {  # what makes a catalog one of the version before
+    3: ("ALTER TABLE lake_files DROP COLUMN sum", "ALTER TABLE lake_files DROP COLUMN schema",
+        "ALTER TABLE compacted DROP COLUMN counts", "DROP TABLE pruned", "DROP TABLE doubled"),
+    2: ("DROP TABLE readers",),
+}
+
+
+def older(store, version):
+    """Its catalog as an older OneTape left it."""
+    for of in sorted(OLDER, reverse=True)[:3 - version]:
+        for sql in (*OLDER[of], f"PRAGMA user_version={of - 1}"):
+            in_sql(store / "catalog.db", sql)
+
+
 def test_a_catalog_of_the_first_schema_is_read_as_it_is_and_brought_up_to_date_by_who_writes(tmp_path):
     store_of(tmp_path, [trade(1)])
     compact(tmp_path, NOW)
-    in_sql(tmp_path / "catalog.db", "DROP TABLE readers")
-    in_sql(tmp_path / "catalog.db", "PRAGMA user_version=1")
+    older(tmp_path, 1)
     with Lake(tmp_path) as lake:
         assert lake.status()["readers"] == {"lake": {"main": 1}}
         assert lake.verify() == []
@@ -245,6 +258,54 @@ except UsageError as error:
         assert lake.verify() == []
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """Of 1.5 MB."""
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1500k", "tmpfs", tmp_path], capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"nothing may be mounted here: {done.stderr.strip()}")
+    yield tmp_path
+    subprocess.run(["umount", tmp_path], check=True)
+
+
+def leave(disk, free):
+    """Fills it but for so many bytes."""
+    fill = disk / "fill"
+    fill.unlink(missing_ok=True)
+    fill.write_bytes(bytes(max(shutil.disk_usage(disk).free - free, 0)))
+
+
+def test_a_disk_that_is_really_full_leaves_all_as_it_was_and_readable(small_disk):
+    store = small_disk / "store"
+    store_of(store, [trade(n, size=str(n * 7919 % 10007 + 1)) for n in range(9_000)], [trade(9_000)])
+    for free in (0, 4_096, 16_384, 40_000, 80_000, 120_000):
+        leave(small_disk, free)
+        with pytest.raises(UsageError, match=r"^[^\n]*cannot be written[^\n]*: the disk is full, \d+ kB are left$"):
+            compact(store, NOW)
+        with Lake(store) as lake:
+            assert len(lake.trades()) == 9_001
+            assert [it for it in lake.verify() if "next" not in it] == []
+    (small_disk / "fill").unlink()
+    assert compact(store, NOW).files == 2
+    leave(small_disk, 0)
+    with Lake(store) as lake:
+        assert len(lake.trades()) == 9_001
+        assert lake.verify() == []
+
+
+def test_the_catalog_is_read_where_nothing_can_be_written(tmp_path):
+    store_of(tmp_path, [trade(1)])
+    compact(tmp_path, NOW)
+    code = """
+import resource
+resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+with Lake(store) as lake:
+    print([it.id for it in lake.trades()])
+"""
+    assert in_process(code, tmp_path) == (0, "['1']\n", "")
+
+
 def test_little_memory_is_enough(tmp_path):
     store_of(tmp_path, [trade(n, size=str(n * 7919 % 10007 + 1)) for n in range(200_000)])
     assert compact(tmp_path, NOW, memory="64MB").rows == {"trades": 200_000}
@@ -259,6 +320,42 @@ def test_a_damaged_file_keeps_no_other_out_of_the_lake(tmp_path):
     assert report.refused == [f"{path} stays in the journal: its batches tell of 2 rows of trades, it has 1"]
     assert report.rows == {"trades": 1}
     assert ids(tmp_path) == [1, 3]
+
+
+def test_what_two_writers_brought_is_there_once_after_compaction_and_accounted_for(tmp_path):
+    store_of(tmp_path, [trade(n) for n in range(10)])
+    store_of(tmp_path, [trade(n, received_time=T0) for n in range(5, 15)], [trade(15)], writer="import")
+    store_of(tmp_path, [trade(7, channel=Channel.AGG_TRADES), trade(7, id=ETH)], writer="third")
+    assert ids(tmp_path) == sorted([*range(16), *range(5, 10), 7, 7])
+    assert compact(tmp_path, NOW).merged == 1  # the files of one pair
+    assert ids(tmp_path) == sorted([*range(16), 7, 7])
+    with Lake(tmp_path) as lake:
+        assert lake.verify() == []
+        assert lake.status()["lake"]["files"] == 2
+    assert compact(tmp_path, NOW).merged == 0
+
+
+def test_the_catalog_knows_the_checksum_of_every_file_as_sha256sum_says_it(tmp_path):
+    store_of(tmp_path, [trade(1), *others()])
+    compact(tmp_path, NOW)
+    for path in parquet(tmp_path):
+        (said,) = subprocess.run(["sha256sum", path], capture_output=True, text=True, check=True).stdout.split()[:1]
+        with open_catalog(tmp_path) as catalog:
+            assert [it.sum for it in catalog.files() if tmp_path / it.path == path] == [said]
+
+
+def test_files_of_before_there_were_checksums_are_said_to_be_unchecked(tmp_path):
+    store_of(tmp_path, [trade(1)])
+    compact(tmp_path, NOW)
+    older(tmp_path, 2)
+    store_of(tmp_path, [trade(2)])
+    compact(tmp_path, NOW)
+    with Lake(tmp_path) as lake:
+        assert lake.verify() == []
+        assert lake.status()["lake"]["unchecked"] == 1
+    rewritten(parquet(tmp_path)[0])
+    with Lake(tmp_path) as lake:
+        assert lake.verify() == []  # nobody can know
 
 
 # --- beside others ---------------------------------------------------------------------------------------------------
@@ -319,6 +416,20 @@ def shorter(path):
     Path(f"{path}.new").rename(path)
 
 
+def rewritten(path):
+    """With the same rows."""
+    with closing(duckdb.connect()) as duck:
+        rows = f"FROM read_parquet('{path}', hive_partitioning = false)"
+        duck.execute(f"COPY ({rows}) TO '{path}.new' (FORMAT parquet, COMPRESSION uncompressed)")
+    Path(f"{path}.new").rename(path)
+
+
+def forgotten(it):
+    path = it.lake[0].relative_to(it.store)
+    in_sql(it.store / "catalog.db", f"DELETE FROM lake_files WHERE path = '{path}'")
+    it.lake[0].unlink()
+
+
 def again(store, *records):
     store_of(store, list(records), writer="other")
 
@@ -343,6 +454,8 @@ DAMAGES = {
         lambda it: it.lake[0].write_bytes(it.lake[0].read_bytes()[:-9]), "main-000000000001.parquet: "),
     "columns of a lake file": (lambda it: overwrite(it.lake[0], 0.3, b"\xff" * 300), "main-000000000001.parquet: "),
     "rows of a lake file": (lambda it: shorter(it.lake[0]), "has 1 rows, the catalog says 101"),
+    "a lake file that was written anew": (lambda it: rewritten(it.lake[0]), "its checksum differs"),
+    "a lake file that the catalog has forgotten": (forgotten, "200 rows came into the lake; those"),
     "an unknown file": (lambda it: shutil.copy(it.lake[0], it.lake[0].with_name("x.parquet")), "does not know it"),
     "a doubled trade": (lambda it: again(it.store, trade(7)), "binance:BTCUSDT trades: trade 7 is there 2 times"),
     "a trade outside its coverage": (lambda it: again(it.store, trade(999)), "trade 999 lies outside its coverage"),
@@ -381,20 +494,24 @@ with Journal(store) as journal:
         for n in range(number, number + 10):
             journal.add(trade(n, time=T0 + n % 3 * DAY + n))
         journal.add(Covered(*BTC, Channel.TRADES, number, number + 9, T0, T0))
+        journal.add(quoted(T0 - journal.last_batch % 3 * DAY))
         journal.commit(journal.take(T0 + journal.last_batch * HOUR // 8))
         number += 10
         print(number, flush=True)
     sys.stdin.read()
 """
 COMPACT = """
+from onetape.storage.retention import Limit, prune
 while True:
     compact(store, NOW, keep_journal_ns=0, keep_replaced_ns=0, merge_at=3)
+    prune(store, NOW, {"quotes": Limit(age_ns=DAY)}, keep_replaced_ns=0)
     print(flush=True)
 """
 
 
 @pytest.mark.parametrize("kills", [100 if os.environ.get("ONETAPE_LONG") else 8])
-def test_kill_9_of_writer_and_compaction_loses_and_doubles_nothing(tmp_path, kills):
+def test_kill_9_of_writer_compaction_and_pruning_loses_and_doubles_nothing(tmp_path, kills):
+    """What was pruned is accounted for to the row, says ``verify``."""
     chance = random.Random(kills)
     tmp_path.joinpath("journal").mkdir()
     for _ in range(kills):
@@ -415,6 +532,9 @@ def test_kill_9_of_writer_and_compaction_loses_and_doubles_nothing(tmp_path, kil
         check(tmp_path, acked)
         with Lake(tmp_path) as lake:
             assert lake.verify() == []
+            left, gone = lake.count("quotes"), lake.status()["pruned"].get("quotes", {"rows": 0})["rows"]
+            assert 10 * (left + gone) == lake.count("trades")
+    assert gone
 
 
 def check(store, acked):

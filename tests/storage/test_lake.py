@@ -2,10 +2,12 @@
 import sqlite3
 from contextlib import closing
 from decimal import Decimal as D
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.parse import quote
 
+import duckdb
 import msgspec
 import pytest
 from hypothesis import given, settings
@@ -33,6 +35,7 @@ from onetape.model import (
     encode,
 )
 from onetape.model.numbers import plain
+from onetape.storage import merging, parquet, tables, views
 from onetape.storage.compaction import compact
 from onetape.storage.journal import Journal
 from onetape.storage.lake import Lake, Selection
@@ -82,6 +85,13 @@ def gap(time, *, id=BTC, after="5", before="9", state=None):
         "cause": "a test",
     }
     return GapOpened(**head) if state is None else GapClosed(**head, healed=state == "healed", recovered=3)
+
+
+def quoted(time, *, id=BTC):
+    return Quote(
+        venue=id.venue, symbol=id.symbol, received_time=time, available_at=time, exchange_time=time,
+        bid=(D("1.10"), D(2)), ask=(D("1.20"), D("0.50")), sequence=7,
+    )
 
 
 def others(id=BTC):
@@ -407,6 +417,82 @@ def sees_each(lake, number):
             assert counts == dict.fromkeys(HOSTILE, number)
         pairs = dict(duck.execute("SELECT DISTINCT symbol, pair FROM trades").fetchall())
         assert all(pair == symbol for symbol, pair in pairs.items() if len(quote(symbol, safe="")) <= 200)
+
+
+# --- files of another version of the lake's columns -------------------------------------------------------------------
+
+
+def of_two_versions(store, monkeypatch, *, now_and_then=("note", "VARCHAR")):
+    """Files of before a column came, one of before another one went, and one of today; 2 trades each."""
+    name, type_ = now_and_then
+    store_of(store, [trade(0), trade(1)])
+    compact(store, NOW)
+    store_of(store, [trade(2), trade(3)])
+    compact(store, NOW)
+    with closing(sqlite3.connect(store / "catalog.db", isolation_level=None)) as catalog:
+        ((path,),) = catalog.execute("SELECT path FROM lake_files WHERE path LIKE '%2.parquet'").fetchall()
+        catalog.execute("UPDATE lake_files SET schema = 0, sum = '' WHERE path = ?", (path,))
+    with closing(duckdb.connect()) as duck:
+        rows = f"SELECT *, 42 AS went FROM read_parquet('{store / path}', hive_partitioning = false)"
+        duck.execute(f"COPY ({rows}) TO '{store / path}.new' (FORMAT parquet)")
+    Path(f"{store / path}.new").rename(store / path)
+    of = tables.LAKE["trades"]
+    newer = msgspec.structs.replace(of, columns={**of.columns, name: f"'of now'::{type_}"})
+    monkeypatch.setattr(tables, "LAKE", {**tables.LAKE, "trades": newer})
+    for module in (tables, merging, parquet):
+        monkeypatch.setattr(module, "SCHEMA", 2)
+    monkeypatch.setattr(parquet, "ADDED", {"trades": {name: type_}})
+    for module in (parquet, merging, views):
+        monkeypatch.setattr(module, "LAKE", tables.LAKE)
+
+
+def notes(lake):
+    with closing(lake.connect()) as duck:
+        return dict(duck.execute("SELECT id, note FROM trades").fetchall())
+
+
+def test_a_lake_of_an_older_version_is_read_and_merged_and_what_it_lacks_is_null(tmp_path, monkeypatch):
+    of_two_versions(tmp_path, monkeypatch)
+    with Lake(tmp_path) as lake:
+        assert notes(lake) == dict.fromkeys("0123")  # no file has the column
+        store_of(tmp_path, [trade(4), trade(5)])
+        compact(tmp_path, NOW)
+        mixed = dict.fromkeys("0123") | dict.fromkeys("45", "of now")
+        for merge_at in (9, 3):
+            compact(tmp_path, NOW, merge_at=merge_at)
+            assert notes(lake) == mixed
+            assert lake.trades() == [trade(n) for n in range(6)]
+            assert lake.verify() == []
+        assert lake.status()["lake"]["files"] == 1
+    (path,) = (tmp_path / "lake").rglob("day+*.parquet")
+    with closing(duckdb.connect()) as duck:  # what another version knew is kept
+        assert duck.execute(f"SELECT id, went FROM read_parquet('{path}') ORDER BY id").fetchall() == [
+            ("0", None), ("1", None), ("2", 42), ("3", 42), ("4", None), ("5", None)]
+
+
+# --- only what is needed ----------------------------------------------------------------------------------------------
+
+
+def row_groups(path):
+    """Rows, first and last time of each."""
+    with closing(duckdb.connect()) as duck:
+        return duck.execute("""
+            SELECT row_group_num_rows, stats_min_value::BIGINT, stats_max_value::BIGINT FROM parquet_metadata(?)
+            WHERE path_in_schema = 'exchange_time' ORDER BY row_group_id""", [str(path)]).fetchall()
+
+
+def test_row_groups_follow_one_another_in_time_so_that_an_hour_is_read_from_its_own_alone(tmp_path):
+    """DuckDB passes over those whose least and greatest time say that they have none of it."""
+    count = 4 * 122_880
+    times = [T0 + n * 8 * HOUR // count for n in range(count)]
+    for part in range(2):
+        store_of(tmp_path, [trade(n, time=time) for n, time in enumerate(times)][part * count // 2:][:count // 2])
+    for merge_at in (9, 2):
+        compact(tmp_path, NOW, keep_replaced_ns=-1, merge_at=merge_at)
+        found = [it for path in sorted((tmp_path / "lake/trades").rglob("*.parquet")) for it in row_groups(path)]
+        assert [rows for rows, _, _ in found] == [122_880] * 4
+        assert all(high < low for (_, _, high), (_, low, _) in pairwise(found))
+        assert len([it for it in found if it[2] >= T0 + 5 * HOUR and it[1] < T0 + 6 * HOUR]) == 1
 
 
 def test_what_is_no_store_is_refused_in_one_line(tmp_path):

@@ -347,6 +347,21 @@ def test_killed_at_any_moment_it_goes_on_with_each_row_once(postgres, tmp_path, 
     assert (rows, ids, ordered) == (total, total, True)
 
 
+LONG = random.Random(1).randbytes(4_500).hex()  # which no compression makes short
+
+
+@pytest.mark.parametrize("row", [trade(2, id=LONG), trade(2, symbol=LONG)], ids=["id", "symbol"])
+def test_a_row_that_no_table_takes_holds_nothing_up(postgres, tmp_path, row):
+    url = postgres.database()
+    write(tmp_path, [trade(1), row, trade(3)], [trade(4)])
+    now = brought(tmp_path, url)
+    assert (now.state, now.waiting, now.refused) == ("following", 0, 1)
+    assert postgres.execute("SELECT id::int FROM onetape.trades ORDER BY pos", url=url) == [(1,), (3,), (4,)]
+    ((table, line, reason),) = postgres.execute("SELECT tbl, line, reason FROM onetape.refused", url=url)
+    assert (table, LONG.encode() in line) == ("trades", True)
+    assert "index row" in reason
+
+
 # --- what a human has to mend ----------------------------------------------------------------------------------------
 
 

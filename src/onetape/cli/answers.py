@@ -70,9 +70,12 @@ class Asked(Struct, frozen=True):
 
 def answer(
     asked: Asked, columns: Sequence[str], read: Read, *, time: str = "",
-    tapes: "Callable[[Lake, Selection], Collection[TapeId] | None] | None" = None,
+    tapes: "Callable[[Lake, Selection], Collection[TapeId] | None] | None" = None, table: str = "trades",
 ) -> None:
-    """Prints what ``read`` finds, and where a ``time`` orders the rows, whether it is complete (of ``tapes``)."""
+    """Prints what ``read`` finds, and where a ``time`` orders the rows, whether it is complete (of ``tapes``).
+
+    ``table``: that they are of.
+    """
     from onetape.storage.completeness import completeness
     from onetape.storage.lake import Lake
 
@@ -85,7 +88,7 @@ def answer(
         found = None
         if time and tapes is not None:
             within = _within(selection, shown, time, cut=len(shown) < len(rows) or len(rows) == asked.limit)
-            found = completeness(lake, within, as_of=asked.known_by, tapes=tapes(lake, within))
+            found = completeness(lake, within, as_of=asked.known_by, tapes=tapes(lake, within), table=table)
         pairs = lake.pairs()
     if asked.json:
         _print_json(
@@ -124,6 +127,7 @@ def _print_json(rows: Sequence[Row], found: "Completeness | None", pairs: Pairs,
     print_json({
         "complete": found.complete, "known": [_span_row(it, pairs) | {"proven": it.proven} for it in found.known],
         "unknown": [_span_row(it, pairs) | {"side": it.side} for it in found.unknown],
+        "pruned": [_span_row(it, pairs) for it in found.pruned],
         "gaps": [gap_row(it, pairs) for it in found.gaps], "rows": rows,
     })
 
@@ -166,6 +170,11 @@ def sentence(it: "Completeness", pairs: Pairs, *, as_of: bool = False) -> str:
             parts.append(f"{words} {clock(time)} of {one.venue} {pairs[one.venue, one.symbol]}")
         if len(of) > 2:
             parts.append(f"and so of {len(of) - 2} more")
+    for gone in it.pruned[:2]:
+        name = f"{gone.venue} {pairs[gone.venue, gone.symbol]}"
+        parts.append(f"{name} was pruned from {clock(gone.from_time)} to {clock(gone.to_time)}")
+    if len(it.pruned) > 2:
+        parts.append(f"and so were {len(it.pruned) - 2} more")
     return f"not complete: {'; '.join(parts) or 'nothing of it was collected'}"
 
 

@@ -60,7 +60,7 @@ def show(
     if proof and source == "venue":
         raise UsageError("--proof is of candles that are made of trades: how the venue made its own is not known")
     read = partial(_candles, interval=interval, source=source, as_of=asked.known_by)
-    answer(asked, columns, read, time="start", tapes=_feeding if source == "trades" else None)
+    answer(asked, columns, read, time="start", tapes=_feeding if source == "trades" else None, table="candles")
 
 
 def _candles(

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from onetape.cli.run import ConfigFile
-from onetape.cli.storage import storage
+from onetape.cli.storage import Beside, storage
 from onetape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def follow(
     *, store: Annotated[Path | None, typer.Option("--store", metavar="DIR", help="The folder of the store.")] = None,
     config: ConfigFile = None,
-    until_input_ends: Annotated[bool, typer.Option("--until-input-ends", hidden=True)] = False,
+    beside_run: Beside = False,
 ) -> None:
     """Bring what a store keeps to PostgreSQL, in order, exactly once, as long as this runs.
 
@@ -43,7 +43,7 @@ def follow(
     if settings.postgres is None:
         raise UsageError('no PostgreSQL is set: postgres = "postgresql://user@host/database", or ONETAPE_POSTGRES')
     folder = settings.store
-    if not until_input_ends:  # beside a run the store may be a moment younger than this
+    if not beside_run:  # beside a run the store may be a moment younger than this
         check(folder)
     try:
         from onetape.service.follow import Follow
@@ -53,20 +53,20 @@ def follow(
         raise UsageError("PostgreSQL needs the extra: pip install 'onetape[postgres]'") from error
     configure(settings.log)
     following = Follow(folder, settings.postgres)
-    uvloop.run(_until_asked(following, until_input_ends=until_input_ends))
+    uvloop.run(_until_asked(following, beside_run=beside_run))
     now = following.now
     rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in now.stored.items())
     print(f"brought to {now.url}: {rows or 'nothing'}; {now.waiting:,} rows wait in the journal")
 
 
-async def _until_asked(following: "Follow", *, until_input_ends: bool) -> None:
+async def _until_asked(following: "Follow", *, beside_run: bool) -> None:
     import asyncio
     import signal
 
     stop, loop = asyncio.Event(), asyncio.get_running_loop()
     for it in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(it, stop.set)
-    if until_input_ends:
+    if beside_run:
         _watch_input(stop, loop)
     await following.run(stop)
 

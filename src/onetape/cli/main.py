@@ -33,7 +33,8 @@ def root(
 def main() -> None:
     """Runs the command line; errors that a person can mend are one line on stderr and exit code 2."""
     from onetape.cli import (  # noqa: F401 - they register themselves; not for `--version`
-        backfill, candles, check, config, gaps, listing, replay, run, sim, status, storage, store,
+        backfill, candles, check, config, export, follow, gaps, importing, listing, replay, run, sim, status, storage,
+        store,
     )
 
     try:

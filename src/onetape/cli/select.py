@@ -43,8 +43,8 @@ def _parse(text: str) -> int:
 
 def find(lake: "Lake", venue: str | None, pair: str | None) -> frozenset[InstrumentId] | None:
     """The instruments of a store that are meant; None: all of the venue. Raises UsageError: there is no such pair."""
-    if venue is not None:
-        venues.spec(venue)
+    if venue is not None and all(it.venue != venue for it in lake.instruments()):
+        venues.spec(venue)  # else one that somebody imported under a name of their own
     if pair is None:
         return None
     there = [it for it in lake.instruments() if venue in (None, it.venue)]

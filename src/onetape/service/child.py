@@ -18,7 +18,6 @@ from onetape.errors import UsageError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
 EARLY_S = 60.0  # a mistake in the settings that shows by then ends the run
-LAST_LINES = 20
 USAGE = 2
 """The exit code of a command that a person has to mend."""
 
@@ -33,7 +32,7 @@ class Child:
         self.starts = 0
         self._name, self._arguments, self._environment = name, arguments, environment or {}
         self._drain_s = drain_s
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.Task[asyncio.subprocess.Process] | None = None
 
     async def __aenter__(self) -> Self:
         return self
@@ -42,9 +41,9 @@ class Child:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None,
     ) -> None:
         """Its input ends, and it does what is left to do; who takes longer than that is killed."""
-        process = self._process
-        if process is None:
+        if self._process is None:
             return
+        process = await self._process
         try:
             async with asyncio.timeout(self._drain_s):
                 await _end(process)
@@ -58,11 +57,9 @@ class Child:
         began, wait = loop.time(), FIRST_WAIT_S
         while True:
             since = loop.time()
-            last = await self._run()
-            process = self._process
-            assert process is not None
-            reason = last.removeprefix("onetape: ") or f"exit code {process.returncode}"
-            if process.returncode == USAGE and loop.time() - began < EARLY_S:
+            code, last = await self._run()
+            reason = last.removeprefix("onetape: ") or f"exit code {code}"
+            if code == USAGE and loop.time() - began < EARLY_S:
                 raise UsageError(reason)
             structlog.get_logger().error(f"{self._name} has ended, and is begun again", reason=reason)
             wait = FIRST_WAIT_S if loop.time() - since > LONGEST_WAIT_S else min(wait * 2, LONGEST_WAIT_S)
@@ -72,26 +69,28 @@ class Child:
         """Without the keys to the venues, which none of these has a use for."""
         return {name: it for name, it in os.environ.items() if name not in VARIABLES} | dict(self._environment)
 
-    async def _run(self) -> str:
-        """Until it ends by itself; the last line that it said."""
+    async def _run(self) -> tuple[int, str]:
+        """Until it ends by itself; its exit code and the last line that it said."""
         self.starts += 1
-        self._process = process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "onetape", *self._arguments, env=self._whole_environment(),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is for the run, which tells it in its own way
-        )
+        self._process = asyncio.create_task(self._start())
+        process = await asyncio.shield(self._process)  # who is cancelled meanwhile must not lose hold of it
         last = ""
         assert process.stderr is not None
         with contextlib.suppress(ValueError):  # a line without end
             async for line in process.stderr:
                 last = line.decode(errors="replace").strip() or last
-                structlog.get_logger().info(self._name, says=last)
-        await _end(process)
-        return last
+        return await _end(process), last
+
+    async def _start(self) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-m", "onetape", *self._arguments, env=self._whole_environment(),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the run, which tells it in its own way
+        )
 
 
-async def _end(process: asyncio.subprocess.Process) -> None:
+async def _end(process: asyncio.subprocess.Process) -> int:
     """Ends its input and waits for it. Not by ``communicate``: uvloop's raises where the process is gone already."""
     assert process.stdin is not None
     process.stdin.close()
-    await process.wait()
+    return await process.wait()

@@ -69,7 +69,7 @@ async def compare_candles(
     tell: Callable[[int], None] = lambda _: None,
 ) -> None:
     """``theirs``: pages that ascend; what it lacks stands in the outcome. ``tell`` hears how far it has come, ns."""
-    facts = completeness(lake, _selection(it, it.start, it.end), tapes={(*it.id, it.channel)})
+    facts = completeness(lake, _selection(it, it.start, it.end), tapes={(*it.id, it.channel)}, table="candles")
     cursor = it.start
     async for page in theirs:
         end = min(page[-1].end, it.end)
@@ -116,6 +116,8 @@ def _missing(facts: Completeness, start: int, end: int) -> str:
     for gap in facts.gaps:
         if gap.from_time < end and start <= gap.to_time:
             return f"a gap of ours ({gap.state}) from {isoformat(gap.from_time)[11:19]}"
+    if any(it.from_time < end and start < it.to_time for it in facts.pruned):
+        return "pruned since"
     first, last = facts.known[0].from_time if facts.known else end, facts.known[-1].to_time if facts.known else start
     if start < first or end > last:
         return "not collected then"

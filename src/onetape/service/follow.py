@@ -103,7 +103,9 @@ class Follow:
         portion = next_portion(self._store, writer, origin.position)
         if portion is None:
             return False
+        before = database.refused
         self._origins[writer] = await database.write(portion, origin)
+        self.now.refused += database.refused - before
         self._count(portion)
         return True
 

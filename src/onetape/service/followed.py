@@ -25,6 +25,8 @@ class Following(Struct):
     """Rows that are in the journal and not yet there."""
     lag_ns: int = 0
     """How long the oldest of them has waited."""
+    refused: int = 0
+    """Rows that no table takes, set aside in the table ``refused``."""
     failures: int = 0
     """In a row."""
 

@@ -22,7 +22,7 @@ from onetape.model import (
 from onetape.telemetry import Distribution
 
 
-_BOOK, _LIVE = Channel.BOOK, Source.LIVE  # see BUY in model/events.py
+_BOOK, _QUOTES, _LIVE = Channel.BOOK, Channel.QUOTES, Source.LIVE  # see BUY in model/events.py
 SAMPLES = 10  # of a venue's clock
 
 
@@ -65,15 +65,19 @@ class Meter:
         self.round_trips[venue] = round_trip
 
     def add(self, it: Event) -> None:
+        if type(it) is BookDelta:  # nearly all are one of three; each class pattern that does not match costs 80 ns
+            self._flow(it.venue, _BOOK, it.exchange_time, it.received_time)
+        elif type(it) is Trade:
+            live = it.source is _LIVE
+            self._flow(it.venue, it.channel, it.exchange_time if live else None, it.received_time)
+            self.last_trades[it.venue, it.symbol] = it
+        elif type(it) is Quote:
+            self._flow(it.venue, _QUOTES, it.exchange_time, it.received_time)
+        else:
+            self._add_rarer(it)
+
+    def _add_rarer(self, it: Event) -> None:
         match it:
-            case BookDelta():
-                self._flow(it.venue, _BOOK, it.exchange_time, it.received_time)
-            case Trade():
-                live = it.source is _LIVE
-                self._flow(it.venue, it.channel, it.exchange_time if live else None, it.received_time)
-                self.last_trades[it.venue, it.symbol] = it
-            case Quote():
-                self._flow(it.venue, Channel.QUOTES, it.exchange_time, it.received_time)
             case BookSnapshot():  # of REST, or old when it comes: its age is no latency
                 self._flow(it.venue, Channel.BOOK, None, it.received_time)
             case Ticker():

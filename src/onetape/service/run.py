@@ -17,8 +17,12 @@ from onetape.credentials import Credentials
 from onetape.model import TAPES, BookDelta, BookSnapshot, Event, InstrumentId
 from onetape.pipeline import Policy
 from onetape.service import status as statuses
+from onetape.service import wiring
+from onetape.service.child import Child
 from onetape.service.choice import Choice, choices
 from onetape.service.collector import Collector
+from onetape.service.followed import Following
+from onetape.service.upkeep import Upkeep
 
 if TYPE_CHECKING:  # a run against the exchanges has no use for the simulator
     from onetape.service.referee import Referee, Verdict
@@ -89,6 +93,13 @@ async def collect(
         if duration is not None:
             asyncio.get_running_loop().call_later(duration, stop.set)
         tasks.append(asyncio.create_task(_ends(partial(_watch, collector, source, store, view), stop)))
+        if store is not None:
+            _prove_wiring(settings, chosen)
+        if store is not None and settings.postgres is not None:
+            tasks.append(asyncio.create_task(_ends(await _follower(settings, store, stack), stop)))
+        if store is not None and not idle:
+            upkeep = Upkeep(store, settings.upkeep, settings.retention, collector.meter.counters)
+            tasks.append(asyncio.create_task(upkeep.run()))
         asked: list[statuses.Status] = []
         wanted: set[InstrumentId] = set()
 
@@ -112,6 +123,27 @@ async def collect(
             statuses.write(last, store)
         verdict = referee.finish(wanted) if referee is not None else None
         return Outcome(asked[0] if asked else last, last.stored, verdict)
+
+
+def _prove_wiring(settings: Settings, chosen: Sequence[Choice]) -> None:
+    """What is collected comes to the store; what does not is said before anything is collected. Raises UsageError."""
+    wiring.check_store()
+    for it in chosen:
+        for channel, reason in wiring.unstored(it.channels, policy_of(settings, chosen)).items():
+            structlog.get_logger().warning("not stored", venue=it.venue, channel=str(channel), reason=reason)
+
+
+async def _follower(
+    settings: Settings, store: Path, stack: AsyncExitStack,
+) -> Callable[[], Coroutine[object, object, None]]:
+    """Brings the store to PostgreSQL, in a process of its own, until all that was collected is there."""
+    assert settings.postgres is not None
+    child = Child(
+        "postgres", ["storage", "follow", "--beside-run", "--store", str(store)],
+        drain_s=settings.stop_within / 2,
+        environment={"ONETAPE_POSTGRES": settings.postgres},  # arguments are for all to read, passwords included
+    )
+    return (await stack.enter_async_context(child)).watch
 
 
 async def _ends(work: Callable[[], Coroutine[object, object, None]], stop: asyncio.Event) -> None:
@@ -161,17 +193,30 @@ def path_of(url: str) -> str:
 
 
 async def _watch(collector: Collector, source: str, store: Path | None, view: View) -> None:
+    before: Following | None = None
     while True:
         await asyncio.sleep(STATUS_S)
         if collector.keeper is not None:
             collector.keeper.push(collector.clock())
         now = statuses.status_of(collector, source, store)
+        before = _tell_postgres(before, now.postgres)
         if store is not None:
             try:
                 statuses.write(now, store)
             except OSError:  # the disk may be full: what has to be kept says so itself
                 collector.meter.counters["", "status not written"] += 1
         view(now)
+
+
+def _tell_postgres(before: Following | None, now: Following | None) -> Following | None:
+    """What the child beside us says of it, in our log; gives what is the last word now."""
+    if now is not None and (before is None or (before.state, before.reason) != (now.state, now.reason)):
+        if now.state == "away":
+            structlog.get_logger().error(
+                "PostgreSQL takes nothing; all stays in the journal", reason=now.reason, waiting=now.waiting)
+        elif before is not None and before.state == "away":
+            structlog.get_logger().warning("PostgreSQL takes rows again", waiting=now.waiting)
+    return now
 
 
 def policy_of(settings: Settings, chosen: Sequence[Choice]) -> Policy:

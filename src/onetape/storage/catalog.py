@@ -1,7 +1,7 @@
 """The catalog: which files the lake consists of, which files of the journal they stand for, and who reads these."""
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -11,14 +11,16 @@ from onetape.errors import UsageError
 from onetape.model import Channel
 from onetape.tape.coverage import Coverage, Covered
 
-VERSION = 2
+VERSION = 3
 """Of this schema; a catalog of a newer one is refused."""
 NAME = "catalog.db"
+NO_ROOM = (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN)
 TapeId = tuple[str, str, Channel]
 """Venue, symbol, channel."""
 
-# compacted: files of the journal whose rows are to be read from the lake. replaced: files of the lake that were merged
-# into others, and since when, ns: whoever still reads them may go on for a while. generation: counts publications.
+# compacted: files of the journal whose rows are to be read from the lake. replaced: files of the lake that no longer
+# count, merged into others or pruned, and since when, ns: whoever still reads them may go on for a while. generation:
+# counts publications.
 SCHEMA = """
     CREATE TABLE generation(number INT NOT NULL) STRICT;
     INSERT INTO generation VALUES (0);
@@ -41,9 +43,22 @@ SCHEMA = """
 # The row with an empty writer makes it a reader: of writers that have no row yet it has nothing.
 READERS = """
     CREATE TABLE readers(
-        name TEXT NOT NULL, writer TEXT NOT NULL, position INT NOT NULL, PRIMARY KEY (name, writer)) STRICT;
+        name TEXT NOT NULL, writer TEXT NOT NULL, position INT NOT NULL, PRIMARY KEY (name, writer)) STRICT
 """
-MIGRATIONS = {1: READERS}
+
+# sum: SHA-256 of the file as it was published. schema: of its columns (tables.py). counts: rows by table that the file
+# of the journal brought, JSON. pruned: what went for its age or for space, in all. doubled: rows that two writers had
+# brought, and that were merged into one. So rows that came = rows that are there + pruned + doubled.
+LEDGER = (
+    "ALTER TABLE lake_files ADD COLUMN sum TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE lake_files ADD COLUMN schema INT NOT NULL DEFAULT 1",
+    "ALTER TABLE compacted ADD COLUMN counts TEXT NOT NULL DEFAULT ''",
+    """CREATE TABLE pruned(
+        tbl TEXT NOT NULL, venue TEXT NOT NULL, pair TEXT NOT NULL, low INT NOT NULL, high INT NOT NULL,
+        files INT NOT NULL, rows INT NOT NULL, bytes INT NOT NULL, PRIMARY KEY (tbl, venue, pair)) STRICT""",
+    "CREATE TABLE doubled(tbl TEXT PRIMARY KEY, rows INT NOT NULL) STRICT",
+)
+MIGRATIONS: Mapping[int, Sequence[str]] = {1: (READERS,), 2: LEDGER}
 """By the version that each of them makes one higher."""
 
 
@@ -61,6 +76,10 @@ class LakeFile(Struct, frozen=True):
     bytes: int
     low: int
     high: int
+    sum: str = ""
+    """SHA-256 of its bytes; empty: it was written before that was noted."""
+    schema: int = 1
+    """Of its columns."""
 
 
 class Compacted(Struct, frozen=True):
@@ -71,6 +90,21 @@ class Compacted(Struct, frozen=True):
     last_batch: int
     committed_at: int
     compacted_at: int
+    counts: str = ""
+    """Rows by table, JSON; empty: it was compacted before that was noted."""
+
+
+class Pruned(Struct, frozen=True):
+    """What of a pair at a venue is gone from a table by policy: rows of the times ``low`` to ``high``, inclusive."""
+
+    table: str
+    venue: str
+    pair: str
+    low: int
+    high: int
+    files: int
+    rows: int
+    bytes: int
 
 
 class StoredInstrument(Struct, frozen=True, order=True):
@@ -121,7 +155,7 @@ class Catalog:
         return [StoredInstrument(*row) for row in self._file.execute("SELECT * FROM instruments")]
 
     def replaced(self, since: int = 1 << 62) -> list[str]:
-        """Paths of the files that were merged away by then, and may still be there."""
+        """Paths of the files that ceased to count by then, and may still be there."""
         return [path for (path,) in self._file.execute("SELECT path FROM replaced WHERE since <= ?", (since,))]
 
     def coverage(self) -> dict[TapeId, Coverage]:
@@ -129,6 +163,16 @@ class Catalog:
         for venue, symbol, channel, *interval in self._file.execute("SELECT * FROM coverage ORDER BY first"):
             out.setdefault((venue, symbol, Channel(channel)), Coverage()).add(*interval)
         return out
+
+    def pruned(self) -> list[Pruned]:
+        """Of each table, venue and pair in all."""
+        if _version(self._file) < 3:  # nobody has written it since
+            return []
+        return [Pruned(*row) for row in self._file.execute("SELECT * FROM pruned ORDER BY tbl, venue, pair")]
+
+    def doubled(self) -> dict[str, int]:
+        """Rows by table that were there twice, and are there once."""
+        return {} if _version(self._file) < 3 else dict(self._file.execute("SELECT * FROM doubled"))
 
     def readers(self) -> dict[str, dict[str, int]]:
         """Who reads the journal beside the lake, and how far each has come, by writer; not named: nowhere yet."""
@@ -152,17 +196,31 @@ class Catalog:
         """From here on the rows of the file are read from the lake, and no longer from the journal."""
         with self._transaction():
             self._add(it.files)
-            self._file.execute("INSERT INTO compacted VALUES (?,?,?,?,?)", structs.astuple(it.compacted))
+            self._file.execute("INSERT INTO compacted VALUES (?,?,?,?,?,?)", structs.astuple(it.compacted))
             self._file.executemany(
                 "INSERT OR IGNORE INTO instruments VALUES (?,?,?)", map(structs.astuple, it.instruments))
             self._cover(it.coverage)
 
     def replace(self, old: Sequence[LakeFile], new: Sequence[LakeFile], now: int) -> None:
-        """The rows of the old files are in the new ones."""
+        """The rows of the old files are in the new ones, once."""
+        doubled = sum(it.rows for it in old) - sum(it.rows for it in new)
         with self._transaction():
-            self._file.executemany("DELETE FROM lake_files WHERE path = ?", [(it.path,) for it in old])
-            self._file.executemany("INSERT INTO replaced VALUES (?,?)", [(it.path, now) for it in old])
+            self._take_out(old, now)
             self._add(new)
+            if doubled:
+                self._file.execute(
+                    "INSERT INTO doubled VALUES (?,?) ON CONFLICT DO UPDATE SET rows = rows + excluded.rows",
+                    (old[0].table, doubled))
+
+    def prune(self, files: Sequence[LakeFile], now: int) -> None:
+        """Their rows are gone; of which times they were stays known, so that nobody takes them for a gap."""
+        with self._transaction():
+            self._take_out(files, now)
+            self._file.executemany(
+                "INSERT INTO pruned VALUES (?,?,?,?,?,1,?,?) ON CONFLICT DO UPDATE SET low = min(low, excluded.low),"
+                " high = max(high, excluded.high), files = files + 1, rows = rows + excluded.rows,"
+                " bytes = bytes + excluded.bytes",
+                [(it.table, it.venue, it.pair, it.low, it.high, it.rows, it.bytes) for it in files])
 
     def forget(self, paths: Sequence[str]) -> None:
         """Replaced files that are no longer there."""
@@ -183,9 +241,13 @@ class Catalog:
         """Nothing is kept for it any more."""
         self._file.execute("DELETE FROM readers WHERE name = ?", (reader,))
 
+    def _take_out(self, files: Sequence[LakeFile], now: int) -> None:
+        self._file.executemany("DELETE FROM lake_files WHERE path = ?", [(it.path,) for it in files])
+        self._file.executemany("INSERT INTO replaced VALUES (?,?)", [(it.path, now) for it in files])
+
     def _add(self, files: Sequence[LakeFile]) -> None:
         self._file.executemany(
-            "INSERT INTO lake_files VALUES (?,?,?,?,?,?,?,?,?,?)", [structs.astuple(it) for it in files])
+            "INSERT INTO lake_files VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", [structs.astuple(it) for it in files])
 
     def _cover(self, news: Iterable[Covered]) -> None:
         known = self.coverage()
@@ -224,9 +286,11 @@ def open_catalog(store: Path) -> Iterator[Catalog]:
         _create(path)
     with _plainly(path), closing(sqlite3.connect(path, isolation_level=None)) as file:
         _check(file, path)
+        file.execute("PRAGMA journal_mode=WAL")
         file.execute("PRAGMA synchronous=FULL")  # what it says is in the lake may soon be gone from the journal
         _migrate(file)
         yield Catalog(file)
+        file.execute("PRAGMA wal_checkpoint(TRUNCATE)")  # as far as no reader is in the way: see _to_read
 
 
 def _create(path: Path) -> None:
@@ -235,8 +299,9 @@ def _create(path: Path) -> None:
     for old in path.parent.glob(f"{new.name}*"):
         old.unlink()
     with closing(sqlite3.connect(new, isolation_level=None)) as file:
-        file.execute("PRAGMA journal_mode=WAL")
-        file.executescript(f"BEGIN; {SCHEMA} {READERS} PRAGMA user_version={VERSION}; COMMIT;")
+        file.execute("PRAGMA journal_mode=MEMORY")  # a log would be left behind where the disk is full: half a catalog
+        later = "; ".join(it for version in sorted(MIGRATIONS) for it in MIGRATIONS[version])
+        file.executescript(f"BEGIN; {SCHEMA} {later}; PRAGMA user_version={VERSION}; COMMIT;")
     try:
         os.link(new, path)
     except FileExistsError:  # somebody else was faster, and may have written to it
@@ -251,7 +316,8 @@ def _migrate(file: sqlite3.Connection) -> None:
     while _version(file) < VERSION:
         file.execute("BEGIN IMMEDIATE")
         if (version := _version(file)) < VERSION:  # else another process was faster
-            file.execute(MIGRATIONS[version])
+            for statement in MIGRATIONS[version]:
+                file.execute(statement)
             file.execute(f"PRAGMA user_version={version + 1}")
         file.execute("COMMIT")
 
@@ -263,10 +329,32 @@ def read_catalog(store: Path) -> Iterator[Catalog | None]:
     if not path.exists():
         yield None
         return
-    uri = f"{path.absolute().as_uri()}?mode=ro"
-    with _plainly(path), closing(sqlite3.connect(uri, uri=True, isolation_level=None)) as file:
-        _check(file, path)
+    with _plainly(path), closing(_to_read(path)) as file:
         yield Catalog(file)
+
+
+def _to_read(path: Path) -> sqlite3.Connection:
+    """A full disk has no room for what readers of a log share: where no log is, nothing has to be shared."""
+    uri = f"{path.absolute().as_uri()}?mode=ro"
+    try:
+        return _checked(uri, path)
+    except sqlite3.OperationalError as error:
+        log = path.with_name(f"{path.name}-wal")
+        if error.sqlite_errorcode & 255 not in NO_ROOM:
+            raise
+        if log.exists() and log.stat().st_size:
+            raise UsageError(f"{path} cannot be read: {error}: is the disk full?") from error
+    return _checked(f"{uri}&immutable=1", path)
+
+
+def _checked(uri: str, path: Path) -> sqlite3.Connection:
+    file = sqlite3.connect(uri, uri=True, isolation_level=None)
+    try:
+        _check(file, path)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 @contextmanager

@@ -40,6 +40,8 @@ KEEP_JOURNAL_NS = DAY
 KEEP_REPLACED_NS = HOUR
 MEMORY = "512MB"
 MERGE_AT = 8
+FULL = 1_000_000
+"""Bytes: with fewer left, that is what is wrong, whatever the error says."""
 LOCK = "compaction.lock"
 Instruments = list[tuple[int, str, str, str]]
 """Id, venue, symbol, pair."""
@@ -76,7 +78,7 @@ def compact(
     """
     check(store)
     report = Report()
-    with _said_plainly(store), alone(store), open_catalog(store) as catalog:
+    with said_plainly(store), alone(store), open_catalog(store) as catalog:
         report.orphans = _sweep(store, catalog)
         try:
             for it in uncompacted(store, catalog.compacted()):
@@ -88,7 +90,7 @@ def compact(
         finally:
             shutil.rmtree(store / STAGING, ignore_errors=True)
         report.removed = _retire_journal(store, catalog, now - keep_journal_ns)
-        report.removed += _retire_replaced(store, catalog, now - keep_replaced_ns)
+        report.removed += retire_replaced(store, catalog, now - keep_replaced_ns)
     return report
 
 
@@ -124,7 +126,9 @@ def _written(store: Path, it: JournalFile, now: int, memory: str) -> Publication
             staged = _copied(store, it, duck, counts, last + 1 << POSITIONS)
     files = put_in_place(store, staged, file_name(it.writer, it.first_batch), it.writer)
     known = [StoredInstrument(venue, symbol, pair or symbol) for _, venue, symbol, pair in instruments]
-    return Publication(files, Compacted(it.writer, it.first_batch, last, committed_at, now), known, coverage)
+    told = msgspec.json.encode(counts).decode()
+    done = Compacted(it.writer, it.first_batch, last, committed_at, now, told)
+    return Publication(files, done, known, coverage)
 
 
 def _copied(
@@ -236,10 +240,13 @@ def end_of(batch: int) -> int:
     return (batch + 1 << POSITIONS) - 1
 
 
-def _retire_replaced(store: Path, catalog: Catalog, until: int) -> int:
+def retire_replaced(store: Path, catalog: Catalog, until: int) -> int:
+    """Removes the files of the lake that ceased to count by then."""
     paths = catalog.replaced(until)
     for path in paths:
         (store / path).unlink(missing_ok=True)
+        with suppress(OSError):  # others are in it
+            (store / path).parent.rmdir()
     if paths:
         catalog.forget(paths)
     return len(paths)
@@ -250,18 +257,21 @@ def _retire_replaced(store: Path, catalog: Catalog, until: int) -> int:
 
 @contextmanager
 def alone(store: Path) -> Iterator[None]:
-    """Raises UsageError if another compaction of the store is running."""
+    """Raises UsageError if another compaction of the store is running, or a pruning."""
     with (store / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise UsageError(f"{store} is being compacted already: let that one finish") from error
+            raise UsageError(f"{store} is being compacted already, or pruned: let that one finish") from error
         yield
 
 
 @contextmanager
-def _said_plainly(store: Path) -> Iterator[None]:
+def said_plainly(store: Path) -> Iterator[None]:
+    """What the disk refuses, as UsageError."""
     try:
         yield
     except (OSError, sqlite3.Error, duckdb.Error, adbc_driver_manager.Error) as error:
-        raise UsageError(f"{store / FOLDER} cannot be written: {line(error)}") from error
+        free = shutil.disk_usage(store).free
+        full = f": the disk is full, {free // 1_000} kB are left" if free < FULL else ""
+        raise UsageError(f"{store / FOLDER} cannot be written: {line(error)}{full}") from error

@@ -38,22 +38,36 @@ class Unknown(Struct, frozen=True):
     """``before`` or ``behind``."""
 
 
+class Gone(Struct, frozen=True):
+    """What of this part was stored was removed by policy, ns; to_time is exclusive."""
+
+    venue: str
+    symbol: str
+    channel: str
+    from_time: int
+    to_time: int
+
+
 class Completeness(Struct, frozen=True):
     """Of the tapes and the time that were asked for."""
 
     complete: bool
-    """Nothing is missing: no gap, nothing unknown, and there is a tape."""
+    """Nothing is missing: no gap, nothing unknown, nothing pruned, and there is a tape."""
     gaps: Sequence[StoredGap]
     """Those that touch the time and are not healed, by where they begin."""
     known: Sequence[Known]
     """What is covered, as far as it lies in the time."""
     unknown: Sequence[Unknown]
+    pruned: Sequence[Gone] = ()
 
 
 def completeness(
     lake: Lake, selection: Selection, *, as_of: int | None = None, tapes: Collection[TapeId] | None = None,
+    table: str = "trades",
 ) -> Completeness:
     """Of what is stored of the selection, whose limit does not matter; ``tapes``: only of these, and of each of them.
+
+    ``table``: trades, or the candles that were made of them, which may be kept for longer.
 
     Where ids are consecutive it is what coverage and gaps say, elsewhere the gaps between the first and the last stored
     trade. ``as_of``: as it was known at that time, ns; since nobody noted when an id was covered, that too is then
@@ -68,7 +82,14 @@ def completeness(
         if it.state != "healed":
             gaps.setdefault((it.venue, it.symbol, it.channel), []).append(it)
     wanted = sorted({*coverage, *spans} if tapes is None else set(tapes))
-    found = [_of_tape(it, coverage.get(it), spans.get(it), gaps.get(it, ()), whole) for it in wanted]
+    trades = lake.pruned("trades")
+    gone = trades if table == "trades" else lake.pruned(table)
+    found = [
+        _of_tape(
+            it, coverage.get(it), _since_ever(spans.get(it), trades.get(it[:2])), gaps.get(it, ()), whole,
+            gone.get(it[:2]))
+        for it in wanted
+    ]
     return merged(found)
 
 
@@ -79,6 +100,7 @@ def merged(found: Iterable[Completeness]) -> Completeness:
         complete=bool(parts) and all(it.complete for it in parts),
         gaps=sorted((gap for it in parts for gap in it.gaps), key=lambda it: (it.from_time, it.venue, it.symbol)),
         known=[it for part in parts for it in part.known], unknown=[it for part in parts for it in part.unknown],
+        pruned=[it for part in parts for it in part.pruned],
     )
 
 
@@ -110,6 +132,7 @@ def between(span: Span, gaps: Iterable[StoredGap]) -> Iterator[Span]:
 
 def _of_tape(
     tape: TapeId, coverage: Coverage | None, span: Span | None, gaps: Sequence[StoredGap], selection: Selection,
+    gone: Span | None,
 ) -> Completeness:
     low = _EVER[0] if selection.start is None else selection.start
     high = _EVER[1] if selection.end is None else selection.end
@@ -121,11 +144,31 @@ def _of_tape(
     elif span is not None:
         covered = list(between(span, gaps))
     known = [
-        Known(*tape, max(first, low), min(last, high), proven=bool(coverage)) for first, last in covered
-        if last >= low and first < high
+        Known(*tape, max(first, low), min(last, high), proven=bool(coverage))
+        for whole in covered for first, last in _without(whole, gone) if last >= low and first < high
     ]
+    pruned = [] if gone is None else [Gone(*tape, max(gone[0], low), min(gone[1], high))]
+    pruned = [it for it in pruned if it.from_time < it.to_time]
     unknown = list(_unknown(tape, (covered[0][0], covered[-1][1]), low, high)) if covered else []
-    return Completeness(bool(covered) and not gaps and not unknown, gaps, known, unknown)
+    complete = bool(covered) and not gaps and not unknown and not pruned
+    return Completeness(complete, gaps, known, unknown, pruned)
+
+
+def _since_ever(span: Span | None, gone: Span | None) -> Span | None:
+    """The time of the stored trades, and of those before them that were pruned."""
+    return span if span is None or gone is None else (min(span[0], gone[0]), span[1])
+
+
+def _without(span: Span, gone: Span | None) -> Iterator[Span]:
+    """What of a time was not pruned."""
+    first, last = span
+    if gone is None or last < gone[0] or first >= gone[1]:
+        yield span
+        return
+    if first < gone[0]:
+        yield first, gone[0]
+    if last >= gone[1]:
+        yield gone[1], last
 
 
 def _unknown(tape: TapeId, span: Span, low: int, high: int) -> Iterator[Unknown]:

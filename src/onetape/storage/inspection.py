@@ -15,7 +15,7 @@ from onetape.storage.compaction import alone, only_copies, orphans
 from onetape.storage.damage import Damage, damages
 from onetape.storage.journal import POSITIONS, writers
 from onetape.storage.moment import Moment, coverage_of, count_of, line, look, opened
-from onetape.storage.parquet import STAGING, scan
+from onetape.storage.parquet import STAGING, scan, sum_of
 from onetape.storage.sealed import JournalFile, is_sealed, journal_files, last_batch
 from onetape.storage.tables import LAKE
 
@@ -33,13 +33,27 @@ def status(moment: Moment) -> dict[str, Any]:
         "tables": {
             table: {"lake": in_lake[table], "journal": in_journal[table] - in_lake[table]} for table in LAKE
         },
-        "lake": {"files": len(moment.lake), "bytes": sum(it.bytes for it in moment.lake)},
+        "lake": {
+            "files": len(moment.lake), "bytes": sum(it.bytes for it in moment.lake),
+            "unchecked": sum(not it.sum for it in moment.lake),
+        },
+        "pruned": _pruned(moment),
         "journal": {"files": len(files), "bytes": sum(_bytes(it.path) for it in files)},
         "writers": _writers(moment),
         "readers": _readers(moment),
         "damaged": [str(it) for it in _damages(moment.store)],
         "waiting": sum(map(is_sealed, moment.journal)),
     }
+
+
+def _pruned(moment: Moment) -> dict[str, dict[str, int]]:
+    """What is gone of each table by policy, and the times of it."""
+    out: dict[str, dict[str, int]] = {}
+    for it in moment.pruned:
+        known = out.setdefault(it.table, {"rows": 0, "bytes": 0, "from_time": it.low, "to_time": it.high})
+        known["rows"], known["bytes"] = known["rows"] + it.rows, known["bytes"] + it.bytes
+        known["from_time"], known["to_time"] = min(known["from_time"], it.low), max(known["to_time"], it.high)
+    return out
 
 
 def _bytes(path: Path) -> int:
@@ -85,7 +99,7 @@ def verify(store: Path, connect: Callable[[], duckdb.DuckDBPyConnection]) -> lis
     damaged = [text for it in journal_files(store) for text in _of_journal_file(it)]
     with closing(duckdb.connect()) as duck:
         unreadable = [text for it in moment.lake for text in _of_lake_file(duck, store, it)]
-    problems += [*damaged, *_of_writers(store, moment.compacted), *unreadable, *_of_folders(store)]
+    problems += [*damaged, *_of_writers(store, moment.compacted), *unreadable, *_of_folders(store), *_of_counts(store)]
     if not damaged and not unreadable:  # else these would only say it again
         try:
             with closing(connect()) as duck:
@@ -158,10 +172,12 @@ def _of_writers(store: Path, compacted: Sequence[Compacted]) -> Iterator[str]:
 
 
 def _of_lake_file(duck: duckdb.DuckDBPyConnection, store: Path, it: LakeFile) -> Iterator[str]:
-    """There, readable to its last column, with as many rows as the catalog says."""
+    """There, as it was published, readable to its last column, with as many rows as the catalog says."""
     if not (store / it.path).exists():
         yield f"{it.path}: the catalog has it, the disk does not"
         return
+    if it.sum and sum_of(store / it.path) != it.sum:
+        yield f"{it.path}: is not as it was written: its checksum differs"
     try:
         sql = f"SELECT count(*), bit_xor(hash(it)) FROM {scan(store, [it])} AS it"  # noqa: S608
         (rows, _) = duck.execute(sql).fetchone() or (0, 0)
@@ -170,6 +186,26 @@ def _of_lake_file(duck: duckdb.DuckDBPyConnection, store: Path, it: LakeFile) ->
         return
     if rows != it.rows:
         yield f"{it.path}: has {rows} rows, the catalog says {it.rows}"
+
+
+def _of_counts(store: Path) -> Iterator[str]:
+    """By table: what the files of the journal brought is in the lake, or was pruned, or was there twice."""
+    with read_catalog(store) as catalog:
+        if catalog is None:
+            return
+        with catalog.moment():
+            done, files, pruned, doubled = catalog.compacted(), catalog.files(), catalog.pruned(), catalog.doubled()
+    if not all(it.counts for it in done):  # some were compacted before that was noted
+        return
+    came, there = Counter[str](), Counter[str](doubled)
+    for it in done:
+        came.update(msgspec.json.decode(it.counts, type=dict[str, int]))
+    for table, rows in [*((it.table, it.rows) for it in files), *((it.table, it.rows) for it in pruned)]:
+        there[table] += rows
+    for table in LAKE:
+        if came[table] != there[table]:
+            yield (f"{table}: {came[table]} rows came into the lake; those that are there, were pruned, or were there"
+                   f" twice are {there[table]}")
 
 
 def _of_folders(store: Path) -> Iterator[str]:

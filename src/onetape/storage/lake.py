@@ -1,4 +1,5 @@
 """The lake: everything that a store holds, read while it is written and compacted."""
+import os
 from collections.abc import Callable, Iterator, Sequence
 from operator import itemgetter
 from pathlib import Path
@@ -21,6 +22,7 @@ from onetape.storage.moment import (
     opened,
     pairs_of,
     proven_tapes,
+    pruned_of,
 )
 from onetape.storage.parquet import scan
 from onetape.storage.rows import (
@@ -100,6 +102,11 @@ class Lake:
     def coverage(self) -> dict[TapeId, Coverage]:
         """Of each tape whose ids prove something: which of them are accounted for."""
         return consistently(self._store, coverage_of)
+
+    def pruned(self, table: str) -> dict[tuple[str, str], Span]:
+        """Of which times rows of a table are gone by policy, by venue and symbol: from and until, ns."""
+        assert table in LAKE
+        return consistently(self._store, lambda moment: pruned_of(moment, table))
 
     def count(self, table: str) -> int:
         """Rows of a table."""
@@ -304,5 +311,12 @@ def _config() -> dict[str, str | bool | int | float | list[str]]:
     """Nothing is fetched from anywhere; what memory does not hold goes to the system's temporary folder."""
     return {
         "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
-        "temp_directory": str(Path(gettempdir()) / "onetape-duckdb"),
+        "temp_directory": str(_temporary() / "onetape-duckdb"),
     }
+
+
+def _temporary() -> Path:
+    try:
+        return Path(gettempdir())
+    except FileNotFoundError:  # it tries to write there: on a full disk memory has to be enough
+        return Path(os.environ.get("TMPDIR", "/tmp"))  # noqa: S108 - where it would be

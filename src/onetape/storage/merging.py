@@ -1,34 +1,49 @@
-"""Merging: the files of a partition that has collected many become one."""
+"""Merging: the files of a partition that has collected many become one, in which each trade stands once."""
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from onetape.storage.catalog import Catalog, LakeFile
 from onetape.storage.parquet import STAGING, copy, engine, put_in_place, scan
-from onetape.storage.tables import LAKE
+from onetape.storage.tables import LAKE, SCHEMA
 
 MERGED = "day+"
 """What the names of merged files begin with."""
+SAME = "symbol, channel, id"
+"""Of a partition of trades: what makes two rows one trade."""
 
 
 def crowded(files: Sequence[LakeFile], merge_at: int) -> Iterator[list[LakeFile]]:
-    """The files of each partition that has so many."""
+    """The files of each partition that has so many, or trades of several writers: they may have brought the same."""
     partitions = defaultdict(list)
     for it in files:
         partitions[it.table, it.date, it.venue, it.pair].append(it)
-    return (group for group in partitions.values() if len(group) >= merge_at)
+    return (group for group in partitions.values() if len(group) >= merge_at or len(_writers(group) - {""}) > 1)
+
+
+def _writers(group: Sequence[LakeFile]) -> set[str]:
+    """Empty: several that are not known any more."""
+    return {it.writer for it in group} if group[0].table == "trades" else set()
 
 
 def merge(store: Path, group: Sequence[LakeFile], catalog: Catalog, now: int, memory: str) -> None:
-    """One transaction of the catalog; the old files stay for a while, for those who are reading them."""
-    table = group[0].table
+    """One transaction of the catalog; the old files stay for a while, for those who are reading them.
+
+    Of a trade that two writers brought, the one stays that was available first.
+    """
+    table, found, writers = group[0].table, scan(store, group), {it.writer for it in group}
     of = LAKE[table]
     times = [of.low] if of.low in of.columns else []
     order = ", ".join(f'"{it}"' for it in ("symbol", *times, "writer", "pos"))
     # No name is ever used twice: a generation has one publication, and "+" stands in no name of a writer's file.
     name = f"{MERGED}{catalog.generation() + 1:012d}"
+    before, select = sum(it.rows for it in group), f"FROM {found}"
     with engine(store, memory) as duck:
-        staged = copy(duck, f"FROM {scan(store, group)} ORDER BY {order}", table, store / STAGING / "merged" / name)
-    if (rows := sum(it.rows for it in staged)) != (before := sum(it.rows for it in group)):
+        if len(_writers(group)) > 1:
+            (before,) = duck.execute(f"SELECT count(DISTINCT ({SAME})) FROM {found}").fetchone() or (0,)  # noqa: S608
+            select += f" QUALIFY row_number() OVER (PARTITION BY {SAME} ORDER BY available_at, writer, pos) = 1"
+        staged = copy(duck, f"{select} ORDER BY {order}", table, store / STAGING / "merged" / name)
+    if (rows := sum(it.rows for it in staged)) != before:
         raise OSError(f"{group[0].path} and the files beside it have {rows} rows, where {before} were written")
-    catalog.replace(group, put_in_place(store, staged, name, ""), now)
+    writer, schema = writers.pop() if len(writers) == 1 else "", max(SCHEMA, *(it.schema for it in group))
+    catalog.replace(group, put_in_place(store, staged, name, writer, schema), now)

@@ -1,5 +1,6 @@
 """Which files hold the store's rows right now: those of the lake, and those of the journal that it has not yet."""
 import sqlite3
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -11,9 +12,10 @@ from msgspec import Struct
 
 from onetape.errors import UsageError
 from onetape.model import InstrumentId
-from onetape.storage.catalog import NAME, Compacted, LakeFile, StoredInstrument, TapeId, read_catalog
+from onetape.storage.catalog import NAME, Compacted, LakeFile, Pruned, StoredInstrument, TapeId, read_catalog
 from onetape.storage.schema import CHANNELS
 from onetape.storage.sealed import JournalFile, open_sound, uncompacted
+from onetape.storage.tables import folder
 from onetape.tape.coverage import Coverage, Covered
 
 TRIES = 20
@@ -31,6 +33,8 @@ class Moment(Struct, frozen=True):
     """Of the lake."""
     coverage: dict[TapeId, Coverage]
     """Of the lake."""
+    pruned: Sequence[Pruned] = ()
+    """What it had, and has no longer."""
 
 
 def consistently(store: Path, read: Callable[[Moment], T]) -> T:
@@ -71,7 +75,8 @@ def look(store: Path) -> Moment:
                 with catalog.moment():
                     before, done = catalog.generation(), catalog.compacted()
                     files, instruments, coverage = catalog.files(), catalog.instruments(), catalog.coverage()
-                moment = Moment(store, files, uncompacted(store, done), done, instruments, coverage)
+                    pruned = catalog.pruned()
+                moment = Moment(store, files, uncompacted(store, done), done, instruments, coverage, pruned)
         with read_catalog(store) as catalog:
             if before == (-1 if catalog is None else catalog.generation()):
                 return moment
@@ -132,6 +137,23 @@ def proven_tapes(moment: Moment) -> set[TapeId]:
             known = instruments_of(file)
             for instrument, channel in file.execute("SELECT DISTINCT instrument, channel FROM coverage"):
                 out.add((*known[instrument], CHANNELS[channel]))
+    return out
+
+
+def pruned_of(moment: Moment, table: str) -> dict[tuple[str, str], tuple[int, int]]:
+    """Of which times rows of a table are gone by policy, by venue and symbol: from and until, ns.
+
+    Candles are known by their ends: what comes at the end of the last that is gone belongs to the next one.
+    """
+    beyond = 0 if table == "candles" else 1
+    symbols = defaultdict(set)
+    for known in moment.instruments:
+        symbols[known.venue, folder(known.pair)].add(known.symbol)
+    out: dict[tuple[str, str], tuple[int, int]] = {}
+    for it in moment.pruned:
+        for symbol in symbols[it.venue, it.pair] if it.table == table else ():
+            low, until = out.get((it.venue, symbol), (it.low, it.high))
+            out[it.venue, symbol] = min(low, it.low), max(until, it.high + beyond)
     return out
 
 

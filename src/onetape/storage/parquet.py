@@ -1,4 +1,5 @@
 """Parquet files of the lake: written aside, forced to the disk, and only then put where they are looked for."""
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -10,7 +11,7 @@ import duckdb
 from msgspec import Struct
 
 from onetape.storage.catalog import LakeFile
-from onetape.storage.tables import LAKE
+from onetape.storage.tables import ADDED, LAKE, SCHEMA
 
 FOLDER = "lake"
 STAGING = f"{FOLDER}/.staging"
@@ -33,10 +34,14 @@ class Staged(Struct, frozen=True):
 
 @contextmanager
 def engine(store: Path, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
-    """A DuckDB that takes no more memory than it is given, and spills into the store."""
+    """A DuckDB that takes no more memory than it is given, and spills into the store.
+
+    Of one thread: several would shuffle the rows of a partition (duckdb/duckdb#14349), and none of its row groups could
+    be passed over by the time that is asked for. It takes a third longer, and leaves the other cores to who collects.
+    """
     config: dict[str, str | bool | int | float | list[str]] = {
         "memory_limit": memory, "temp_directory": str((store / STAGING / "spill").absolute()),
-        "autoinstall_known_extensions": "false", "autoload_known_extensions": "false",
+        "autoinstall_known_extensions": "false", "autoload_known_extensions": "false", "threads": 1,
     }
     with closing(duckdb.connect(config=config)) as duck:
         yield duck
@@ -61,7 +66,9 @@ def _ends(table: str) -> tuple[tuple[str, str], tuple[str, str]]:
     return (of.low, "min"), (of.high, "max")
 
 
-def put_in_place(store: Path, staged: Sequence[Staged], name: str, writer: str) -> list[LakeFile]:
+def put_in_place(
+    store: Path, staged: Sequence[Staged], name: str, writer: str, schema: int = SCHEMA,
+) -> list[LakeFile]:
     """Moves files to where they belong, under names that begin with ``name``, and forces all of it to the disk."""
     out: list[LakeFile] = []
     folders: set[Path] = set()
@@ -73,11 +80,12 @@ def put_in_place(store: Path, staged: Sequence[Staged], name: str, writer: str) 
         path = folder / f"{name}{again}.parquet"
         (store / folder).mkdir(parents=True, exist_ok=True)
         sync(it.path)
+        checksum = sum_of(it.path)
         it.path.rename(store / path)
         folders.update((folder, *folder.parents))
         out.append(LakeFile(
             str(path), it.table, it.keys["date"], it.keys["venue"], it.keys["pair"], writer, it.rows, it.bytes, it.low,
-            it.high,
+            it.high, checksum, schema,
         ))
     for folder in sorted(folders, reverse=True):  # the deepest first
         sync(store / folder)
@@ -93,6 +101,12 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
+def sum_of(path: Path) -> str:
+    """What ``sha256sum`` says of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def lake_paths(store: Path) -> set[str]:
     """All Parquet files in the folders of the lake, as the catalog names them."""
     staging = store / STAGING
@@ -103,10 +117,19 @@ def lake_paths(store: Path) -> set[str]:
 
 
 def scan(store: Path, files: Sequence[LakeFile]) -> str:
-    """``read_parquet`` of these files, the keys of their folders as columns."""
+    """``read_parquet`` of these files of one table, the keys of their folders as columns.
+
+    Where some have other columns than the table has now, what a file lacks is NULL. That costs a look into each of
+    them before the first row: those that are all of today's columns are not asked for it.
+    """
     listed = ", ".join(literal(_no_glob((store / it.path).absolute())) for it in files)
     types = "{'date': 'DATE', 'venue': 'VARCHAR', 'pair': 'VARCHAR'}"  # else a pair named 1 would come back as a number
-    return f"read_parquet([{listed}], hive_partitioning = true, hive_types = {types})"
+    options = f"hive_partitioning = true, hive_types = {types}"
+    if all(it.schema == SCHEMA for it in files):
+        return f"read_parquet([{listed}], {options})"
+    rows = f"FROM read_parquet([{listed}], union_by_name = true, {options})"
+    added = ", ".join(f'NULL::{type_} AS "{name}"' for name, type_ in ADDED.get(files[0].table, {}).items())
+    return f"({rows} UNION ALL BY NAME SELECT {added} WHERE false)" if added else f"({rows})"
 
 
 def _no_glob(path: Path) -> str:

@@ -31,6 +31,7 @@ class Stored:
         self.lake = lake
         self.pairs = lake.pairs()
         self.coverage = lake.coverage()
+        self.pruned = {table: lake.pruned(table) for table in ("trades", "candles")}
         self.gaps: dict[tuple[str, str, Channel], list[StoredGap]] = {}
         for it in lake.gaps():
             self.gaps.setdefault((it.venue, it.symbol, it.channel), []).append(it)
@@ -55,6 +56,8 @@ class Stored:
             before = self.lake.trades(of_one(id, channel=channel, end=known[0].exchange_time, limit=1))
             trades = sorted({it.id: it for it in (*before, *known, *trades)}.values(), key=lambda it: it.exchange_time)
             covered_since = trades[0].exchange_time
+        if gone := self.pruned["candles" if candles else "trades"].get((id.venue, id.symbol)):
+            covered_since = max(covered_since or gone[1], gone[1])
         return History(
             ledger=self._ledger(id, channel), covered_since=covered_since,
             final_until=final_until, gaps=self._missing(id, channel), last=last[0], candles=candles, trades=trades,
@@ -150,6 +153,9 @@ def rebuild(
     if tape is None:
         return
     until = final_in(lake, id, tape.channel, stale.interval)
+    if gone := lake.pruned("trades").get((id.venue, id.symbol)):  # what was made of those trades stays as it is
+        first = Series(stale.interval, 0, carry_empty=False).end_of(gone[1] - 1)
+        stale = structs.replace(stale, start=max(stale.start, first))
     for start, end in _parts(lake, id, tape.channel, structs.replace(stale, end=min(stale.end, until))):
         known: dict[int, int] = {}
         trades = _noting(_hourly(lake, id, tape.channel, start, end), stale.interval, known)
@@ -183,13 +189,14 @@ def _tape(lake: Lake, coverage: Coverages, id: InstrumentId, as_of: int | None =
         return None
     known = coverage.get((*id, channel), UNPROVEN)
     since = _since(known)
+    gone = lake.pruned("trades").get((id.venue, id.symbol))
     if since is not None and as_of is None:
-        return _Tape(channel, since, _holes(known))
+        return _Tape(channel, gone[1] if gone else since, _holes(known))
     selection = of_one(id, channel=channel)
     span = lake.spans(selection, as_of=as_of).get((*id, channel))
     gaps = lake.gaps(selection, as_of=as_of)
     missing = [(it.from_time, it.to_time) for it in gaps if it.state != "healed"]
-    return None if span is None else _Tape(channel, span[0], missing)
+    return None if span is None else _Tape(channel, gone[1] if gone else span[0], missing)
 
 
 def _hourly(lake: Lake, id: InstrumentId, channel: Channel, start: int, end: int) -> Iterator[Trade]:

@@ -120,6 +120,11 @@ LAKE: Mapping[str, Table] = {
 }
 assert set(LAKE) | {"batches", "instruments"} == set(TABLES)
 
+SCHEMA = 1
+"""Of the lake's columns: one higher with every change of them. The catalog keeps it of each file."""
+ADDED: Mapping[str, Mapping[str, str]] = {}
+"""By table the columns that the first schema did not have, with their types in DuckDB: NULL in files of before."""
+
 NARROW = "typeof(price) = 'integer' AND typeof(size) = 'integer'"
 BARE = "first_id IS NULL AND last_id IS NULL AND raw IS NULL"
 

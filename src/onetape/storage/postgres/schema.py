@@ -100,6 +100,8 @@ OWN = f"""
         position BIGINT NOT NULL, committed_at BIGINT NOT NULL, UNIQUE (store, writer));
     CREATE TABLE {SCHEMA}.instruments (
         venue TEXT NOT NULL, symbol TEXT NOT NULL, pair TEXT NOT NULL, PRIMARY KEY (venue, symbol));
+    CREATE TABLE {SCHEMA}.refused (
+        tbl TEXT NOT NULL, line BYTEA NOT NULL, reason TEXT NOT NULL, at TIMESTAMPTZ NOT NULL DEFAULT now());
 """
 
 

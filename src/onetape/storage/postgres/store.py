@@ -5,7 +5,7 @@ already (a second collector of the same tape) are left out by their key.
 """
 import re
 import sqlite3
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -13,6 +13,7 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import asyncpg
+import structlog
 from msgspec import Struct
 
 from onetape.clock import SECOND
@@ -26,7 +27,11 @@ ANSWER_S = 60.0
 """Longer than any statement of ours takes; a server that says nothing for so long is taken for dead."""
 LOCK = 0x6F6E6574617065
 """Of migrations: ``onetape`` in ASCII."""
-HOPELESS = ("28", "3D", "3F", "42", "0A", "22", "23", "25006")
+LONGEST_SYMBOL = 1_000
+"""An index takes 2,700 bytes."""
+UNFIT = (asyncpg.DataError, asyncpg.ProgramLimitExceededError)
+"""A row that no table takes: an id, say, that is too long for any index."""
+HOPELESS = ("28", "3D", "3F", "42", "0A", "23", "25006")
 """Kinds of errors (https://www.postgresql.org/docs/current/errcodes-appendix.html) that waiting does not mend."""
 
 
@@ -36,6 +41,10 @@ class Origin(Struct, frozen=True):
     number: int
     position: int
     """The last row of its journal that the database has."""
+
+
+Copy = Callable[[str, Iterator[bytes]], Awaitable[None]]
+"""Brings lines into a table."""
 
 
 class Moved(Exception):
@@ -50,6 +59,8 @@ class Postgres:
     """
 
     def __init__(self, url: str) -> None:
+        self.refused = 0
+        """Rows that no table took, and that are set aside."""
         self._url = url
         self._connection: asyncpg.Connection[Any]
         self._partitions: set[tuple[str, int]] = set()
@@ -130,18 +141,22 @@ class Postgres:
 
     async def write(self, it: Portion, origin: Origin) -> Origin:
         """All of a portion, or nothing. Raises Moved; FileNotFoundError: it is not in the journal any more."""
-        try:
-            return await self._write(it, origin, by_key=False)
-        except asyncpg.UniqueViolationError:  # rare, and found out at no cost: the index has to look anyway
-            return await self._write(it, origin, by_key=True)
+        for copy in (self._straight, self._by_key):
+            try:
+                return await self._write(it, origin, copy)
+            except asyncpg.UniqueViolationError:  # rare, and found out at no cost: the index has to look anyway
+                continue
+            except UNFIT:
+                break
+        return await self._write(it, origin, self._one_by_one)
 
-    async def _write(self, it: Portion, origin: Origin, *, by_key: bool) -> Origin:
+    async def _write(self, it: Portion, origin: Origin, copy: Copy) -> Origin:
         with reading(it) as file:
             prepare(file)
             async with _plainly(self._url):
                 await self._make_partitions(it, file)
                 async with self._connection.transaction():
-                    await self._copy(it, file, origin, by_key=by_key)
+                    await self._copy(it, file, origin, copy)
         return Origin(origin.number, it.until)
 
     async def probe(self, it: Portion) -> Mapping[str, int]:
@@ -159,7 +174,7 @@ class Postgres:
                         " RETURNING origin", it.writer, it.after)
                     assert row is not None
                     origin = Origin(row["origin"], it.after)
-                    await self._copy(it, file, origin, by_key=False)
+                    await self._copy(it, file, origin, self._straight)
                     for table in TABLES:
                         found[table] = await self._connection.fetchval(
                             f"SELECT count(*) FROM {table} WHERE origin = $1", origin.number)  # noqa: S608 - ours
@@ -168,7 +183,7 @@ class Postgres:
                     await transaction.rollback()
         return found
 
-    async def _copy(self, it: Portion, file: sqlite3.Connection, origin: Origin, *, by_key: bool) -> None:
+    async def _copy(self, it: Portion, file: sqlite3.Connection, origin: Origin, copy: Copy) -> None:
         held = await self._connection.fetchval(
             "SELECT position FROM origins WHERE origin = $1 FOR UPDATE", origin.number)
         if held != it.after:
@@ -178,20 +193,38 @@ class Postgres:
             " WHERE instruments.pair <> excluded.pair",
             [
                 tuple(text.replace("\0", "\ufffd") for text in row)  # as in its lines
-                for row in file.execute("SELECT venue, symbol, pair FROM instruments WHERE pair <> '' ORDER BY id")
+                for row in file.execute(
+                    "SELECT venue, symbol, pair FROM instruments"  # noqa: S608
+                    f" WHERE pair <> '' AND length(symbol) < {LONGEST_SYMBOL} ORDER BY id")
             ])
-        for table in (it.counts.keys() & TABLES.keys()):
-            rows = _bytes(file, it, table, origin.number)
-            if not by_key:
-                await self._connection.copy_to_table(table, source=rows, columns=columns(table), format="text")
-                continue
-            await self._connection.execute(f"CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DROP")
-            await self._connection.copy_to_table("incoming", source=rows, columns=columns(table), format="text")
-            await self._connection.execute(f"INSERT INTO {table} SELECT * FROM incoming ON CONFLICT DO NOTHING")  # noqa: S608
-            await self._connection.execute("DROP TABLE incoming")
+        for table in it.counts.keys() & TABLES.keys():
+            await copy(table, lines(file, it, table, origin.number))
         await self._connection.execute(
             "UPDATE origins SET position = $2, committed_at = $3 WHERE origin = $1", origin.number, it.until,
             it.committed_at)
+
+    async def _straight(self, table: str, rows: Iterator[bytes]) -> None:
+        """Raises UniqueViolationError: some of them are there already."""
+        await self._connection.copy_to_table(table, source=_each(rows), columns=columns(table), format="text")
+
+    async def _by_key(self, table: str, rows: Iterator[bytes]) -> None:
+        """Without those that another store has brought."""
+        await self._connection.execute(f"CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DROP")
+        await self._connection.copy_to_table("incoming", source=_each(rows), columns=columns(table), format="text")
+        await self._connection.execute(f"INSERT INTO {table} SELECT * FROM incoming ON CONFLICT DO NOTHING")  # noqa: S608
+        await self._connection.execute("DROP TABLE incoming")
+
+    async def _one_by_one(self, table: str, rows: Iterator[bytes]) -> None:
+        """What no table takes is set aside with the reason, and holds nothing up."""
+        for row in (it for chunk in rows for it in chunk.splitlines(keepends=True)):
+            try:
+                async with self._connection.transaction():
+                    await self._by_key(table, iter((row,)))
+            except UNFIT as error:
+                self.refused += 1
+                structlog.get_logger().error("PostgreSQL refused a row", table=table, reason=_line(error))
+                await self._connection.execute(
+                    "INSERT INTO refused (tbl, line, reason) VALUES ($1, $2, $3)", table, row, _line(error))
 
     async def _make_partitions(self, it: Portion, file: sqlite3.Connection) -> None:
         """For the months that a portion has rows of, and that have none yet."""
@@ -228,9 +261,9 @@ class Postgres:
         return out
 
 
-async def _bytes(file: sqlite3.Connection, it: Portion, table: str, origin: int) -> AsyncIterator[bytes]:
-    for chunk in lines(file, it, table, origin):
-        yield chunk
+async def _each(rows: Iterator[bytes]) -> AsyncIterator[bytes]:
+    for it in rows:
+        yield it
 
 
 def _begin(month: int) -> int:
@@ -248,7 +281,7 @@ async def _plainly(url: str) -> AsyncIterator[None]:
     """What went wrong, as the reaction to it."""
     try:
         yield
-    except asyncpg.UniqueViolationError:
+    except (asyncpg.UniqueViolationError, *UNFIT):
         raise
     except asyncpg.PostgresError as error:
         said = f"{hidden(url)}: {_line(error)}"
