@@ -6,8 +6,8 @@ ARGS ?=
 RIVALS := .venv-peers
 # As PyPI gives them, seen working; what each asks for (uvloop, orjson, msgspec) comes with it.
 RACED := cryptofeed==3.0.1 ccxt==4.5.90 nautilus_trader==1.231.0
-# What an editable install has to be done again for: the compiled book is built by it.
-INSTALLED := pyproject.toml requirements.lock hatch_build.py src/onetape/book/_kernel.pyx
+# What an editable install has to be done again for: what is compiled is built by it.
+INSTALLED := pyproject.toml requirements.lock hatch_build.py $(wildcard src/onetape/*/_*.pyx src/onetape/*/_*.pxd)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint requirements.lock
 
 .DEFAULT_GOAL := help
@@ -45,6 +45,7 @@ bench: $(VENV)/.test  ## speeds, by stage
 	$(BIN)/python bench/startup.py
 	$(BIN)/python bench/storage.py
 	$(BIN)/python bench/compaction.py
+	$(BIN)/python bench/lake.py
 	$(BIN)/python bench/live.py
 	$(BIN)/python bench/backfill.py
 

@@ -1,6 +1,6 @@
-"""Compiles the order book into the package where that is possible; elsewhere the reference in Python runs.
+"""Compiles what is worth it into the package where that is possible; elsewhere the references in Python run.
 
-The built module lies beside its source, and is built anew only when that is newer. Where it cannot be built, the
+A built module lies beside its source, and is built anew only when that is newer. Where one cannot be built, the
 install goes on without it, and a line beside the source keeps the reason for ``onetape check``.
 """
 import os
@@ -14,32 +14,42 @@ from typing import Any
 
 from hatchling.builders.hooks.plugin.interface import BuildHookInterface
 
-MODULE = "onetape.book._kernel"
+MODULES = (
+    "onetape.book._kernel", "onetape.model._numbers", "onetape.candles._running", "onetape.tape._validation",
+    "onetape.feed._liveness",
+)
 
 
 class KernelHook(BuildHookInterface):
     """hatchling finds it by its base class; pyproject.toml calls it for wheels, those of editable installs included."""
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:
-        book = Path(self.root, "src", "onetape", "book")
-        source, built = book / "_kernel.pyx", book / f"_kernel{sysconfig.get_config_var('EXT_SUFFIX')}"
-        reason = book / "_kernel.missing.txt"
-        why = "" if _fresh(built, source) else _lacking() or _build(source, built)
-        if why:
-            self.app.display_warning(f"onetape: the order book runs in pure Python: {why}")
-            with suppress(OSError):  # where nothing can be written nothing can be noted either
-                built.unlink(missing_ok=True)  # of an older source: it would run all the same
-                reason.write_text(why + "\n", encoding="utf-8")
-        else:
-            reason.unlink(missing_ok=True)
-            build_data["pure_python"], build_data["infer_tag"] = False, True
-        result = reason if why else built
-        if version == "standard" and result.exists():  # an editable install finds it where it lies
-            build_data["force_include"][str(result)] = f"onetape/book/{result.name}"
+        missing: dict[str, str] = {}  # module, and why
+        for module in MODULES:
+            source = Path(self.root, "src", *module.split(".")).with_suffix(".pyx")
+            built = source.with_name(f"{source.stem}{sysconfig.get_config_var('EXT_SUFFIX')}")
+            reason = source.with_name(f"{source.stem}.missing.txt")
+            why = "" if _fresh(built, source) else _lacking() or _build(module, source, built)
+            if why:
+                missing[module] = why
+                with suppress(OSError):  # where nothing can be written nothing can be noted either
+                    built.unlink(missing_ok=True)  # of an older source: it would run all the same
+                    reason.write_text(why + "\n", encoding="utf-8")
+            else:
+                reason.unlink(missing_ok=True)
+                build_data["pure_python"], build_data["infer_tag"] = False, True
+            result = reason if why else built
+            if version == "standard" and result.exists():  # an editable install finds it where it lies
+                build_data["force_include"][str(result)] = str(result.relative_to(Path(self.root, "src")))
+        if missing:
+            whys = ", ".join(dict.fromkeys(missing.values()))
+            self.app.display_warning(f"onetape: pure Python runs instead of {', '.join(missing)}: {whys}")
 
 
 def _fresh(built: Path, source: Path) -> bool:
-    return built.exists() and built.stat().st_mtime >= max(it.stat().st_mtime for it in (source, Path(__file__)))
+    """What one module says of itself to the others stands in a .pxd."""
+    made_of = (source, Path(__file__), *source.parents[1].glob("*/_*.pxd"))
+    return built.exists() and built.stat().st_mtime >= max(it.stat().st_mtime for it in made_of)
 
 
 def _lacking() -> str:
@@ -52,7 +62,7 @@ def _lacking() -> str:
     return ""
 
 
-def _build(source: Path, built: Path) -> str:
+def _build(module: str, source: Path, built: Path) -> str:
     """Why there is nothing built; empty: there is. An error of Cython is ours, and raised."""
     from Cython.Build import cythonize  # noqa: PLC0415 - without a compiler nothing of this is needed
     from setuptools import Distribution, Extension  # noqa: PLC0415
@@ -60,7 +70,7 @@ def _build(source: Path, built: Path) -> str:
     from setuptools.errors import BaseError, CCompilerError  # noqa: PLC0415
 
     with tempfile.TemporaryDirectory() as folder:
-        extension = Extension(MODULE, [str(source)], extra_compile_args=[] if os.name == "nt" else ["-O3", "-g0"])
+        extension = Extension(module, [str(source)], extra_compile_args=[] if os.name == "nt" else ["-O3", "-g0"])
         command = build_ext(Distribution({"ext_modules": cythonize([extension], build_dir=folder, quiet=True)}))
         command.build_lib = command.build_temp = folder
         command.ensure_finalized()
@@ -72,7 +82,7 @@ def _build(source: Path, built: Path) -> str:
         # Moved, not written over: a process that runs the old one has it mapped.
         made = built.with_suffix(".new")
         try:
-            shutil.copyfile(Path(folder, *MODULE.split(".")[:-1], built.name), made)
+            shutil.copyfile(Path(folder, *module.split(".")[:-1], built.name), made)
             made.replace(built)
         except OSError as error:
             return f"it cannot be put beside its source: {error}"

@@ -30,7 +30,6 @@ from rivals.ear import Ear
 from rivals.loop import Begun, Levels, run
 
 DEPTH = Settings().depth  # levels that are wanted of a book
-KINDS = {BookDelta: "book", Trade: "trade", Quote: "quote"}
 CHANNELS = (Channel.TRADES, Channel.AGG_TRADES, Channel.BOOK, Channel.QUOTES)
 
 
@@ -45,12 +44,15 @@ def begin(symbol: str, snapshot: bytes, calls: Counter, now: int) -> Begun:
     books = session.books
 
     def publish(event: Event) -> None:
-        if (kind := KINDS.get(type(event))) is not None:
-            calls[kind] += 1
-            if kind == "book":
-                book = books[event.symbol].book
-                quote = book.best_bid, book.best_ask  # exact, as Decimals
-                assert quote
+        if type(event) is Trade:
+            calls["trade"] += 1
+        elif type(event) is BookDelta:
+            calls["book"] += 1
+            book = books[event.symbol].book
+            quote = book.best_bid, book.best_ask  # exact, as Decimals
+            assert quote
+        elif type(event) is Quote:
+            calls["quote"] += 1
 
     rows: list = []
     pipeline = Pipeline(

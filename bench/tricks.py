@@ -8,17 +8,23 @@ from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
 from heapq import heappop, heappush
+from itertools import cycle
 
 from msgspec import Raw
 
 from onetape.book.order_book import OrderBook as Reference
+from onetape.candles import RunningCandle
 from onetape.candles.running import _EXACT
-from onetape.model import PAIRS, Channel, Levels, Side, Subscription
+from onetape.candles.running import RunningCandle as RunningSlowly
+from onetape.model import PAIRS, BookDelta, BookSnapshot, Channel, Levels, Side, Subscription, Trade
+from onetape.model import numbers
 from onetape.model.numbers import _parse
+from onetape.tape import validation
 
 NUMBER, TIMES = 200_000, 5
 PRICE, SIZE, SUM = Decimal("60123.45"), Decimal("0.01700000"), Decimal("1234.56789012")
 HERE = Side.SELL
+NOW = 1_790_000_000_000_000_000
 
 
 class Plain(StrEnum):
@@ -62,6 +68,21 @@ def wide(price: Decimal, size: Decimal) -> int:
     return int(whole + fraction) * int(lots + parts)
 
 
+def told_by_pattern() -> bool:
+    match TRADE:
+        case BookDelta() | BookSnapshot():
+            return False
+        case Trade():
+            return True
+    return False
+
+
+def told_by_type() -> bool:
+    if type(TRADE) is BookDelta:
+        return False
+    return type(TRADE) is Trade
+
+
 def due_of_all() -> int:
     return min(deadlines.values())
 
@@ -72,7 +93,23 @@ def due_by_heap(heap: list = [(7, 0)]) -> int:  # noqa: B006 - one for all calls
     return due[0]
 
 
+TRADE = Trade(
+    venue="binance", symbol="BTCUSDT", exchange_time=NOW, received_time=NOW, available_at=NOW, channel=Channel.TRADES,
+    id="1", after=0, price=PRICE, size=SIZE, side=HERE,
+)
+NEW = [f"0.{it:05}000" for it in range(100_000)]  # more than are remembered
+new = {"plain": cycle(NEW), "compiled": cycle(NEW)}
+running, summed = RunningSlowly(TRADE), RunningCandle(TRADE)
+recents = [of(pair()) for of, pair in (validation.REFERENCE, (validation.Recent, validation.Pair))]
+for it in recents:
+    it.pair.low, it.pair.high, it.huge = PRICE, PRICE, SIZE
+
 TRICKS = {
+    "a type compared, not a pattern": (told_by_pattern, told_by_type),
+    "a new number, compiled": (lambda: numbers.REFERENCE[0](next(new["plain"])),
+                               lambda: numbers.number(next(new["compiled"]))),
+    "the running candle, compiled": (lambda: running.add(TRADE), lambda: summed.add(TRADE)),
+    "a trade seen to be usual, compiled": (lambda: recents[0].usual(TRADE), lambda: recents[1].usual(TRADE)),
     "an enum's member as a constant": (lambda: Plain.SELL, lambda: HERE),
     "if, not max()": (lambda: kept_with_max(5), lambda: kept_with_if(5)),
     "a loop, not a comprehension, for one": (named_in_a_comprehension, named_in_a_loop),

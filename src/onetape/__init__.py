@@ -5,6 +5,12 @@ import sys
 __version__ = "0.1.0"
 
 PURE = os.environ.get("ONETAPE_PURE", "") not in ("", "0")
-"""The reference in Python is to run, not the compiled order book. Said here: `book` reads no environment."""
+"""The reference in Python is to run, nothing that is compiled. Said here: what chooses reads no environment."""
+COMPILED_MODULES = (
+    "onetape.book._kernel", "onetape.model._numbers", "onetape.candles._running", "onetape.tape._validation",
+    "onetape.feed._liveness",
+)
+"""What may be built in C; each has its reference beside it."""
 if PURE:
-    sys.modules["onetape.book._kernel"] = None  # type: ignore[assignment]  # it cannot be imported then
+    for _name in COMPILED_MODULES:
+        sys.modules[_name] = None  # type: ignore[assignment]  # it cannot be imported then

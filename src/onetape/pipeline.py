@@ -66,6 +66,8 @@ class Policy(Struct, frozen=True, kw_only=True):
     """Venues with more than one connection: what one of them did not bring another may, a little later."""
     deltas: bool = False
     """Keep every book delta, and the whole snapshots that they build on."""
+    past: bool = False
+    """What comes is the past itself, read in its order: what follows the newest trade goes on with its tape."""
     quotes: bool = True
     snapshot_every_ns: int = 10 * SECOND
     """Between two kept views of a live book, at least."""
@@ -95,7 +97,8 @@ class _Tape:
     """One channel of trades of one instrument."""
 
     __slots__ = (
-        "broken", "builder", "doubted", "due", "known_at", "ledger", "newest", "number", "recent", "volume",
+        "broken", "builder", "doubted", "due", "known_at", "ledger", "newest", "newest_time", "number", "recent",
+        "touched", "volume",
     )
 
     def __init__(self, number: int, ledger: TradeLedger, builder: CandleBuilder | None, recent: Recent) -> None:
@@ -103,6 +106,10 @@ class _Tape:
         self.due = _NEVER
         """When the pipeline looks at it next."""
         self.newest: Trade | None = None
+        self.newest_time = 0
+        """Its exchange time."""
+        self.touched = False
+        """In this batch."""
         self.broken = ""
         """Why something may be missing from here on that no id will show."""
         self.doubted: Doubt = _NONE
@@ -154,8 +161,9 @@ class Pipeline:
         self._restore, self._stored_ids, self._pair_of, self._book_of = restore, stored_ids, pair_of, book_of
         self._sanity = SanityCheck()
         self._tapes: dict[tuple[str, str, Channel], _Tape] = {}
-        self._touched: dict[_Tape, None] = {}  # in this batch; a dict, because sets have no order
-        self._rows = 0
+        self._touched: list[_Tape] = []  # in this batch
+        self._rows, self._batch_rows, self._batch_ns = 0, policy.batch_rows, policy.batch_ns
+        self._quotes = policy.quotes
         self._newest = 0  # exchange time of the newest trade of all
         self._due = _NEVER
         self._schedule: list[tuple[int, int, _Tape]] = []  # a heap of (due, number, tape); what is not its due is void
@@ -168,20 +176,34 @@ class Pipeline:
         """Takes an event that became available now, after everything that was due before it."""
         now = event.available_at
         needs = self.wake(now) if now >= self._due else NOTHING
+        more = NOTHING
+        if type(event) is BookDelta:  # nearly all are one of three; each class pattern that does not match costs 80 ns
+            self._book(event, now)
+        elif type(event) is Trade:
+            more = self._trade(event, now)
+        elif type(event) is Quote:
+            if self._quotes:
+                self._put(event, now)
+            self._publish(event)
+        else:
+            more = self._handle_rarer(event, now)
+        if more:
+            needs = [*needs, *more]
+        if self._rows >= self._batch_rows:
+            self.close_batch(now)
+        return needs
+
+    def _handle_rarer(self, event: Event, now: int) -> Sequence[Need]:
         match event:
-            case BookDelta() | BookSnapshot():
+            case BookSnapshot():
                 self._book(event, now)
-            case Trade():
-                more = self._trade(event, now)
-                needs = [*needs, *more] if more else needs
             case Skipped():
-                tape, more = self._tape(InstrumentId(event.venue, event.symbol), event.channel, now)
-                needs = [*needs, *more, *self._follow(tape, tape.ledger.skip(event, now) or (), now)]
+                tape, needs = self._tape(InstrumentId(event.venue, event.symbol), event.channel, now)
+                followed = self._follow(tape, tape.ledger.skip(event, now) or (), now)
                 if tape.volume is not None:
                     tape.volume.skip(event.exchange_time)
                 self._publish(event)
-            case Quote() if not self.policy.quotes:
-                self._publish(event)
+                return [*needs, *followed]
             case Ticker() | FeedError(quarantined=False):
                 self._publish(event)
             case FeedError() if not self._has_room(event.venue, now):
@@ -194,14 +216,12 @@ class Pipeline:
                 self._publish(event)
             case Candle():
                 self._keep(event, now)
-                needs = [*needs, *self._their_minute(event, now)]
+                return self._their_minute(event, now)
             case GapOpened() | GapFilling() | GapClosed():
-                needs = [*needs, *self._told_gap(event, now)]
+                return self._told_gap(event, now)
             case _:
                 self._keep(event, now)
-        if self._rows >= self.policy.batch_rows:
-            self.close_batch(now)
-        return needs
+        return NOTHING
 
     def next_wake(self) -> int | None:
         """When ``wake`` is due, ns; None if nothing is."""
@@ -215,7 +235,6 @@ class Pipeline:
             while self._schedule and self._schedule[0][0] <= due:
                 at, _, tape = heappop(self._schedule)
                 if at == tape.due:
-                    tape.due = _NEVER
                     needs += self._wake_tape(tape, due)
             if self._batch_due <= due:
                 self.close_batch(due)
@@ -312,44 +331,58 @@ class Pipeline:
     # --- the tape ---------------------------------------------------------------------------------------------------
 
     def _trade(self, it: Trade, now: int) -> Sequence[Need]:
-        reason = impossible(it, self._newest, self._today)
         tape = self._tapes.get((it.venue, it.symbol, it.channel))
+        usual = tape is not None and tape.recent.usual(it)
+        reason = "" if usual else impossible(it, self._newest, self._today)
         needs: Sequence[Need] = NOTHING
         if tape is None:
             tape, needs = self._tape(InstrumentId(it.venue, it.symbol), it.channel, now)
-        if tape.doubted is _AWAY and it.source is not _BACKFILL:
+        if tape.doubted is _AWAY and (it.source is not _BACKFILL or self._goes_on(tape, it)):
             tape.doubted = _BACK
         if tape.broken and not reason and it.source is not _BACKFILL:
             needs = [*needs, *self._mend(tape, it, now)]
-        outputs = self._refuse(tape, it, reason, now) if reason else self._take(tape, it, now)
-        if not outputs and tape.ledger.next_wake() is None:
+        outputs = self._refuse(tape, it, reason, now) if reason else self._take(tape, it, usual, now)
+        if not outputs and not tape.ledger.suspects:
             if tape.doubted is not _NONE:
                 self._end_doubt(tape)
             return needs
         return [*needs, *self._follow(tape, outputs, now)]
 
-    def _take(self, tape: _Tape, it: Trade, now: int) -> "Sequence[Output | NeedCandles]":
+    def _goes_on(self, tape: _Tape, it: Trade) -> bool:
+        """What is fetched afterwards says nothing of what follows; what is read from the past does."""
+        return self.policy.past and it.exchange_time >= tape.newest_time
+
+    def _take(self, tape: _Tape, it: Trade, usual: bool, now: int) -> "Sequence[Output | NeedCandles]":
         outputs = tape.ledger.receive(it, now)
         if outputs is None:
             return ()
-        flags = self._sanity.flags(it, tape.recent)
-        if flags:
+        if usual:
+            if tape.recent.add(it):
+                self._sanity.fold(tape.recent)
+        elif flags := self._sanity.flags(it, tape.recent):
             it = structs.replace(it, flags=flags)
-        self._touched[tape] = None
-        self._keep(it, now)
+        if not tape.touched:
+            self._touch(tape)
+        self._put(it, now)
+        self._publish(it)
         if now > tape.known_at:  # noqa: PLR1730 - max() is a call, and this is for every trade
             tape.known_at = now
-        more: list[Output | NeedCandles] = self._weigh(tape, it, now) if it.after is None else []
-        builder = tape.builder
+        more = self._weigh(tape, it, now) if it.after is None else None
+        builder, time = tape.builder, it.exchange_time
         if builder is not None and builder.add(it, now):
             self._reschedule(tape)
-        if tape.newest is None or it.exchange_time >= tape.newest.exchange_time:
-            tape.newest = it
-            if it.exchange_time > self._newest:  # noqa: PLR1730 - likewise
-                self._newest = it.exchange_time
-            if builder is not None and now < EARLIEST:  # no clock was kept: only the trades tell how late it is
-                self._keep_candles(tape, builder.wake(it.exchange_time, now), now)
+        if time >= tape.newest_time:
+            tape.newest, tape.newest_time = it, time
+            if time > self._newest:  # noqa: PLR1730 - likewise
+                self._newest = time
+            if now < EARLIEST and builder is not None:  # no clock was kept: only the trades tell how late it is
+                self._keep_candles(tape, builder.wake(time, now), now)
         return [*outputs, *more] if more else outputs
+
+    def _touch(self, tape: _Tape) -> None:
+        if not tape.touched:
+            tape.touched = True
+            self._touched.append(tape)
 
     def _weigh(self, tape: _Tape, it: Trade, now: int) -> "list[Output | NeedCandles]":
         """A new trade of a tape whose ids prove nothing; what volume says of the minutes before it."""
@@ -390,7 +423,7 @@ class Pipeline:
         if outputs is None:
             return ()
         self.quarantined += 1
-        self._touched[tape] = None
+        self._touch(tape)
         self._keep(FeedError(
             venue=it.venue, symbol=it.symbol, received_time=it.received_time, available_at=now, channel=it.channel,
             reason=reason, quarantined=True, text=encode(it).decode(),
@@ -406,7 +439,7 @@ class Pipeline:
                     needs.append(it)
                 case GapOpened() | GapFilling() | GapClosed():
                     self._gap(tape, it, now)
-        self._touched[tape] = None
+        self._touch(tape)
         self._reschedule(tape)
         if tape.doubted is not _NONE:
             self._end_doubt(tape)
@@ -483,6 +516,7 @@ class Pipeline:
         needs = self._follow(tape, tape.ledger.wake(now), now)
         if tape.builder is not None:
             self._keep_candles(tape, tape.builder.wake(now, max(now, tape.known_at)), now)
+        tape.due = _NEVER  # not before: what is followed above would look at it once more for what is done now
         self._reschedule(tape)
         return needs
 
@@ -507,6 +541,7 @@ class Pipeline:
         tape = self._tapes[(*id, channel)] = _Tape(len(self._tapes), ledger, builder, recent)
         tape.known_at, tape.newest = known.known_at, known.last
         if known.last is not None:
+            tape.newest_time = known.last.exchange_time
             self._newest = max(self._newest, known.last.exchange_time)
             if known.last.after is None:
                 tape.broken = "OneTape did not run"
@@ -560,12 +595,14 @@ class Pipeline:
         self._store(it)
         self._rows += 1
         if self._batch_due == _NEVER:
-            self._batch_due = now + self.policy.batch_ns
-            self._due = min(self._due, self._batch_due)
+            self._batch_due = now + self._batch_ns
+            if self._batch_due < self._due:  # noqa: PLR1730 - likewise
+                self._due = self._batch_due
 
     def close_batch(self, now: int) -> None:
         """Ends the batch. What the trades of this batch changed is stored with them: nothing can come between."""
         for tape in self._touched:
+            tape.touched = False
             since = tape.ledger.since
             if tape.builder is not None and since is not None and since < (tape.builder.covered_since or 0):
                 tape.builder.cover(since)

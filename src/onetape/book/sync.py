@@ -78,7 +78,7 @@ class BookSync:
 
     def receive(self, event: BookSnapshot | BookDelta, now: int) -> list[Output]:
         """An event of the stream. Raises BadLevels, the book unchanged: the caller then distrusts."""
-        if isinstance(event, BookSnapshot):
+        if not isinstance(event, BookDelta):  # what it has to deny costs 80 ns
             return self._start(event, None, now)
         if not self._following:
             return self._hold(event, now)

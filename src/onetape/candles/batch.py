@@ -5,7 +5,7 @@ from itertools import chain
 from msgspec import structs
 
 from onetape.candles.builder import CandleBuilder, touched
-from onetape.candles.running import RunningCandle
+from onetape.candles import RunningCandle
 from onetape.candles.series import BEGINNING, Series
 from onetape.model import Candle, InstrumentId, Trade
 

@@ -10,7 +10,7 @@ one be added to candles that are final: nothing but the sums has to be kept of t
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from onetape.candles.running import RunningCandle
+from onetape.candles import RunningCandle
 from onetape.candles.series import BEGINNING, NEVER, Series, StaleRange
 from onetape.clock import DAY, SECOND
 from onetape.model import Candle, InstrumentId, Trade
@@ -60,6 +60,7 @@ class CandleBuilder:
         self._hot_start = self._hot_end = BEGINNING
         self._now = 0  # of the last trade
         self._next_end = NEVER  # of the earliest candle that is not final
+        self._touched = False  # what is final, since the last ``revise``
 
     # --- trades -----------------------------------------------------------------------------------------------------
 
@@ -80,6 +81,7 @@ class CandleBuilder:
             self._fold()
             self._begin(it)
         else:
+            self._touched = True
             late = [series.add(it, self.final_until) for series in self._series]
             self.late += any(late)
             if self._carry_empty and any(late):  # it may be the first one that there is to carry
@@ -205,10 +207,7 @@ class CandleBuilder:
     @property
     def unrevised(self) -> bool:
         """``revise`` has, or may have, something to emit."""
-        for it in self._series:  # noqa: SIM110 - a generator costs three times as much, for each tape and batch
-            if it.corrected or it.rechecked or it.base_moved:
-                return True
-        return False
+        return self._touched and any(it.corrected or it.rechecked or it.base_moved for it in self._series)
 
     def revise(self, now: int) -> list[Candle]:
         """The final candles that are no longer as they were emitted, each once; a late one that is new as revision 0.
@@ -224,6 +223,7 @@ class CandleBuilder:
             out += [self._emit(it, end, now) for end in it.corrected | changed]
             it.corrected.clear()
             it.rechecked.clear()
+        self._touched = False
         out.sort(key=_order)
         return out
 
@@ -273,10 +273,12 @@ class CandleBuilder:
 
     def _recheck_held(self, since: int) -> None:
         """What is not held was emitted while it was known."""
+        self._touched = True
         for it in self._series:
             it.recheck_held(since, NEVER)
 
     def _recheck(self, from_time: int, to_time: int) -> None:
+        self._touched = True
         for it in self._series:
             it.recheck(from_time, to_time)
 

@@ -1,5 +1,15 @@
 """One running candle in exact sums: cheap enough to take every trade at once."""
-from decimal import Context, Decimal, DivisionByZero, Inexact, InvalidOperation, Overflow, Rounded
+from decimal import (
+    ROUND_05UP,
+    ROUND_HALF_EVEN,
+    Context,
+    Decimal,
+    DivisionByZero,
+    Inexact,
+    InvalidOperation,
+    Overflow,
+    Rounded,
+)
 
 from onetape.model import BUY, Candle, InstrumentId, Trade
 from onetape.model.numbers import MAX_DIGITS, MAX_FRACTION
@@ -8,6 +18,10 @@ from onetape.model.numbers import MAX_DIGITS, MAX_FRACTION
 # rounded all the same is an error and not a wrong candle.
 _EXACT = Context(prec=200, traps=[Inexact, Rounded, InvalidOperation, Overflow, DivisionByZero])
 _add, _fma = _EXACT.add, _EXACT.fma  # two and three times as fast as integers made of each price and size
+# A quotient that is rounded again must not look like a half, or like nothing, that it is not: ROUND_05UP is for that.
+_AHEAD = Context(prec=100, rounding=ROUND_05UP, traps=[InvalidOperation, Overflow, DivisionByZero])
+_ROUND = Context(prec=100, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, Overflow])
+_PLACES = tuple(Decimal(f"1E-{it}") for it in range(MAX_FRACTION + 1))
 _ZERO = Decimal(0)
 
 
@@ -20,14 +34,9 @@ def vwap(quote_volume: Decimal, volume: Decimal) -> Decimal | None:
     """Their quotient, rounded once, half to even: to 28 digits, no more than 18 of them behind the point."""
     if not volume:
         return None
-    above, below = quote_volume.as_integer_ratio()
-    times, over = volume.as_integer_ratio()
-    above, below = above * over, below * times
-    fraction = max(min(MAX_FRACTION, MAX_DIGITS - len(str(above // below))), 0)
-    whole, rest = divmod(above * 10**fraction, below)
-    if 2 * rest > below or (2 * rest == below and whole % 2):
-        whole += 1
-    return tidy(Decimal(f"{whole}E-{fraction}"))
+    quotient = _AHEAD.divide(quote_volume, volume)
+    fraction = max(min(MAX_FRACTION, MAX_DIGITS - max(quotient.adjusted() + 1, 1)), 0)
+    return tidy(quotient.quantize(_PLACES[fraction], context=_ROUND))
 
 
 def follows(new: str, old: str) -> bool:

@@ -4,7 +4,8 @@ from operator import itemgetter
 
 from msgspec import Struct
 
-from onetape.candles.running import RunningCandle, follows
+from onetape.candles import RunningCandle
+from onetape.candles.running import follows
 from onetape.clock import DAY, interval_ns
 from onetape.model import Trade
 

@@ -78,7 +78,7 @@ class Door:
     def enter(self, it: Input) -> list[Outcome]:
         """Passes an input on, after the wakes that are due before it. An unknown connection is a KeyError."""
         out = self.wake(it.time) if self._due <= it.time else []
-        said = self._frame(it) if isinstance(it, Frame) else self._enter(it)
+        said = self._frame(it) if type(it) is Frame else self._enter(it)
         if self.standbys:
             said = chosen(said, self.standbys, self.lines, it.time)
         return out + said if out else said
@@ -94,7 +94,7 @@ class Door:
         said = session.receive(it.data, it.time)
         out: list[Outcome] = []
         for one in said:
-            if isinstance(one, Reconnect):
+            if type(one) is Reconnect:  # what isinstance() has to deny costs 80 ns
                 return self._relayed(line, session, name, said, it.time)
             out.append((name, one))
         due = session.next_wake()

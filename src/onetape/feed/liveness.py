@@ -68,6 +68,18 @@ class Pulse:
         return max(MIN_SILENCE_NS, FAR_BEYOND * self.longest) if self.arrivals >= MIN_HISTORY else None
 
 
+REFERENCE = Pulse
+try:
+    from onetape.feed import _liveness
+
+    _compiled = _liveness.Pulse
+except (ImportError, AttributeError):  # as in book/__init__.py
+    COMPILED = False
+else:
+    COMPILED = True
+    Pulse = _compiled  # type: ignore[misc]
+
+
 class Liveness:
     """Of one connection. ``silence_ns`` and ``heartbeat_ns`` of 0 switch their level off.
 

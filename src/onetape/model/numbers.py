@@ -46,6 +46,18 @@ def level_number(text: str) -> Decimal:
     return _parse(text, MAX_LEVEL_DIGITS)
 
 
+REFERENCE = number, level_number
+try:
+    from onetape.model import _numbers
+
+    _compiled = _numbers.number, _numbers.level_number
+except (ImportError, AttributeError):  # as in book/__init__.py
+    COMPILED = False
+else:
+    COMPILED = True
+    number, level_number = _compiled
+
+
 def positive(text: str) -> Decimal:
     """As ``number``, and more than zero: the price or size of a trade. Raises BadNumber."""
     value = number(text)

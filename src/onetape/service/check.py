@@ -20,12 +20,13 @@ from urllib.parse import urlsplit
 
 from msgspec import Struct, structs
 
-from onetape import PURE, venues
+from onetape import COMPILED_MODULES, PURE, candles, venues
 from onetape.book import COMPILED
 from onetape.clock import MILLISECOND, SECOND
 from onetape.config import Settings
 from onetape.credentials import Credentials
 from onetape.errors import OneTapeError, RestError, RetryBatch, UsageError
+from onetape.feed import liveness
 from onetape.feed.governor import Governor, Priority
 from onetape.feed.rest import Reply, Rest, Unanswered, client
 from onetape.model import (
@@ -42,6 +43,7 @@ from onetape.model import (
     Ticker,
     Trade,
 )
+from onetape.model import numbers
 from onetape.nearest import nearest
 from onetape.service import wiring
 from onetape.service.choice import Choice, choices, tradable, unknown_pairs
@@ -49,6 +51,7 @@ from onetape.service.collector import Collector
 from onetape.service.run import Simulated, policy_of, redirect, serve
 from onetape.service.status import read, running
 from onetape.storage.lake import Lake
+from onetape.tape import validation
 from onetape.venues.base import UNREADABLE
 
 DNS_S = 5.0
@@ -65,6 +68,13 @@ DATA: Mapping[type[Event], str] = MappingProxyType({
     Trade: "trades", BookDelta: "book deltas", BookSnapshot: "book snapshots", Quote: "quotes", Ticker: "tickers",
     Candle: "candles",
 })
+
+
+BESIDE: Mapping[str, bool] = MappingProxyType({
+    "numbers": numbers.COMPILED, "candles": candles.COMPILED, "checks of trades": validation.COMPILED,
+    "silences": liveness.COMPILED,
+})
+"""What is compiled beside the order book, and whether it is."""
 
 
 class Grade(StrEnum):
@@ -198,16 +208,23 @@ def _of_book() -> Finding:
         todo = "install OneTape again (`make test`, or pip install --editable .)"
         return Finding(Grade.WARNING, "", "order book", "compiled kernel, older than its source", todo)
     if COMPILED:
-        return Finding(Grade.OK, "", "order book", "compiled kernel")
+        slow = [name for name, compiled in BESIDE.items() if not compiled]
+        todo = "install OneTape again where there is a C compiler: pure Python is slower" if slow else ""
+        says = f"compiled kernel, but {' and '.join(slow)} in pure Python" if slow else "compiled kernel"
+        return Finding(Grade.OK, "", "order book", says, todo)
     todo = "" if PURE else "install OneTape again where there is a C compiler: pure Python is slower"
     return Finding(Grade.OK, "", "order book", f"pure Python ({why_not_compiled()})", todo)
 
 
 def _outdated() -> bool:
-    """Its source, in a checkout, has changed since."""
-    built = Path(str(import_module("onetape.book._kernel").__file__))
-    source = built.with_name("_kernel.pyx")
-    return source.is_file() and source.stat().st_mtime > built.stat().st_mtime
+    """The source of one of them, in a checkout, has changed since."""
+    for module in COMPILED_MODULES:
+        with suppress(ImportError):
+            built = Path(str(import_module(module).__file__))
+            source = built.with_name(f"{module.rpartition('.')[2]}.pyx")
+            if source.is_file() and source.stat().st_mtime > built.stat().st_mtime:
+                return True
+    return False
 
 
 def why_not_compiled() -> str:

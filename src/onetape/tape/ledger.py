@@ -95,9 +95,10 @@ class TradeLedger:
         self._grace_ns = grace_ns
         self._coverage = Coverage(state.intervals)
         self._gaps = sorted(map(structs.replace, state.gaps), key=_low)  # disjoint, so by both ends
-        self._suspects: deque[_Suspect] = deque()
+        self.suspects: deque[_Suspect] = deque()
+        """Between which ids something may be missing, by when that is no longer only suspected."""
         if state.intervals:  # what was only suspected when the process ended is told at the first wake
-            self._suspects.append(_Suspect(0, state.intervals[0].first, state.intervals[-1].last))
+            self.suspects.append(_Suspect(0, state.intervals[0].first, state.intervals[-1].last))
         self._told_gaps = Coverage()  # ids that were told to be missing, once
         for it in self._gaps:
             if it.high:
@@ -155,13 +156,13 @@ class TradeLedger:
 
     def next_wake(self) -> int | None:
         """When the oldest suspicion has had its grace."""
-        return self._suspects[0].due if self._suspects else None
+        return self.suspects[0].due if self.suspects else None
 
     def wake(self, now: int) -> list[Output]:
         """What is still missing after its grace is a gap."""
         out: list[Output] = []
-        while self._suspects and self._suspects[0].due <= now:
-            suspect = self._suspects.popleft()
+        while self.suspects and self.suspects[0].due <= now:
+            suspect = self.suspects.popleft()
             for hole in self._coverage.missing(suspect.after, suspect.before):
                 if not self._told_gaps.covers(hole.first, hole.last):
                     out += self._open(hole, now)
@@ -169,7 +170,7 @@ class TradeLedger:
 
     def finish(self, now: int) -> list[Output]:
         """Nothing more will come: what is missing now is a gap without a grace."""
-        self._suspects = deque(_Suspect(now, it.after, it.before) for it in self._suspects)
+        self.suspects = deque(_Suspect(now, it.after, it.before) for it in self.suspects)
         return self.wake(now)
 
     def take_covered(self) -> list[Covered]:
@@ -352,7 +353,11 @@ class TradeLedger:
             self.duplicates += 1
             return None
         self.received += 1
-        self._fresh.append(Covered(*self.id, self.channel, first, last, time, time))
+        fresh = self._fresh[-1] if self._fresh else None
+        if fresh is not None and fresh.last == first - 1:  # an older day is one row a batch, and not one a trade
+            self._fresh[-1] = structs.replace(fresh, last=last, to_time=time)
+        else:
+            self._fresh.append(Covered(*self.id, self.channel, first, last, time, time))
         self._told = self._coverage.last
         self._suspect(self._coverage.below(first), first, now)
         self._suspect(last, self._coverage.above(last), now)
@@ -372,7 +377,7 @@ class TradeLedger:
 
     def _suspect(self, after: int | None, before: int | None, now: int) -> None:
         if after is not None and before is not None and before - after > 1:
-            self._suspects.append(_Suspect(now + self._grace_ns, after, before))
+            self.suspects.append(_Suspect(now + self._grace_ns, after, before))
 
     def _open(self, hole: Interval, now: int, cause: str = IDS_MISSING) -> list[Output]:
         gap = _gap_of(hole, now)

@@ -64,7 +64,7 @@ class Recent:
 
     __slots__ = ("count", "fold_at", "huge", "mean", "pair", "price", "sum", "time")
 
-    def __init__(self, pair: "_Pair") -> None:
+    def __init__(self, pair: "Pair") -> None:
         self.pair = pair
         self.price: Decimal | None = None
         self.time = 0
@@ -72,15 +72,45 @@ class Recent:
         self.sum, self.count, self.fold_at = _ZERO, 0, 1
         self.huge = _ZERO  # what is greater is looked at
 
+    def usual(self, it: Trade) -> bool:
+        """Nothing of it is impossible, and nothing odd: no more has to be asked of nearly all trades."""
+        pair, received = self.pair, it.received_time
+        return (
+            received >= EARLIEST and EARLIEST <= it.exchange_time <= received + AHEAD_NS
+            and pair.low <= it.price <= pair.high and _ZERO < it.size <= self.huge < BEYOND
+        )
 
-class _Pair:
-    """The instruments whose prices are compared, and a band: while all were last inside, none is far from any."""
+    def add(self, it: Trade) -> bool:
+        """Takes a trade into account; True: there are enough sizes now for the mean."""
+        self.price, self.time = it.price, it.exchange_time
+        self.sum += it.size
+        self.count += 1
+        return self.count >= self.fold_at
+
+
+class Pair:
+    """The instruments whose prices are compared, and a band: while all were last inside, none is far from any.
+
+    It lies within what is possible, or is empty.
+    """
 
     __slots__ = ("high", "low", "members")
 
     def __init__(self) -> None:
         self.members: dict[InstrumentId, Recent] = {}
         self.low, self.high = _ZERO, _ZERO
+
+
+REFERENCE = Recent, Pair
+try:
+    from onetape.tape import _validation
+
+    _compiled = _validation.Recent, _validation.Pair
+except (ImportError, AttributeError, TypeError):  # as in candles/__init__.py
+    COMPILED = False
+else:
+    COMPILED = True
+    Recent, Pair = _compiled  # type: ignore[misc]
 
 
 class SanityCheck:
@@ -91,26 +121,23 @@ class SanityCheck:
 
     def __init__(self, sanity: Sanity = Sanity()) -> None:  # noqa: B008 - frozen
         self._sanity = sanity
-        self._pairs: dict[str, _Pair] = {}
+        self._pairs: dict[str, Pair] = {}
         # Two prices in a band of this share to both sides of its middle differ by less than ``far`` of the lower one.
         self._band = sanity.far / (2.1 + sanity.far)
 
     def recent(self, id: InstrumentId, pair: str) -> Recent:
         """Of an instrument, to be given with its trades. ``pair`` groups those that are compared; empty: with none."""
-        group = self._pairs.setdefault(pair or str(id), _Pair())
+        group = self._pairs.setdefault(pair or str(id), Pair())
         return group.members.setdefault(id, Recent(group))
 
     def flags(self, it: Trade, mine: Recent) -> tuple[Flag, ...]:
-        """What is odd about a trade."""
+        """What is odd about a trade, which is taken into account."""
         pair = mine.pair
         flags = NO_FLAGS
         if not pair.low <= it.price <= pair.high or it.size > mine.huge:
             flags = self._look(it, mine)
-        mine.price, mine.time = it.price, it.exchange_time
-        mine.sum += it.size
-        mine.count += 1
-        if mine.count >= mine.fold_at or flags:
-            self._fold(mine)
+        if mine.add(it) or flags:
+            self.fold(mine)
         return flags
 
     def _look(self, it: Trade, mine: Recent) -> tuple[Flag, ...]:
@@ -127,13 +154,13 @@ class SanityCheck:
         if mine.price is not None and it.size > mine.huge:
             found.append(Flag.HUGE)
         low, high = Decimal(price * (1 - self._band)), Decimal(price * (1 + self._band))
-        if all(one is mine or one.price is None or low <= one.price <= high for one in members):
+        if high < BEYOND and all(one is mine or one.price is None or low <= one.price <= high for one in members):
             mine.pair.low, mine.pair.high = low, high
-        else:  # a venue is elsewhere: every trade is looked at until it is not
+        else:  # a venue is elsewhere, say: every trade is looked at until it is not
             mine.pair.low, mine.pair.high = high, low
         return tuple(found)
 
-    def _fold(self, mine: Recent) -> None:
+    def fold(self, mine: Recent) -> None:
         """The sizes of the newest few into the mean, as if one by one; the first ones at once, then ever more."""
         mean = float(mine.sum) / mine.count
         weight = 1 - (1 - self._sanity.memory) ** mine.count if mine.mean else 1

@@ -221,7 +221,7 @@ CHANNELS = {
 }
 # https://developers.binance.com/docs/binance-spot-api-docs/errors
 TRANSIENT = frozenset({-1000, -1001, -1003, -1006, -1007, -1008, -1016, -1034})
-_TRADES = Channel.TRADES  # see BUY in model/events.py
+_TRADES, _AGG_TRADES = Channel.TRADES, Channel.AGG_TRADES  # see BUY in model/events.py
 PENDING = 64  # requests whose acks are still awaited; the oldest is forgotten first
 FORBIDDEN_WAIT = 5 * MINUTE  # HTTP 403 of the web application firewall
 
@@ -231,6 +231,7 @@ class Binance:
 
     def __init__(self, route: str = "") -> None:
         self.route = route
+        self._name = self.spec.name
         self._requests = Requests(self.spec.limits)
         self._readers = Readers({
             b"trade": self._trade, b"aggTrade": self._agg_trade, b"bookTicker": self._quote, b"ticker": self._ticker,
@@ -269,16 +270,16 @@ class Binance:
     def _trade(self, frame: bytes, received: int) -> Sequence[Parsed]:
         it = decode_trade(frame).data
         return (Trade(
-            venue=self.spec.name, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received,
+            venue=self._name, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received,
             available_at=received, channel=_TRADES, id=str(it.t), after=it.t - 1, price=number(it.p),
             size=number(it.q), side=SELL if it.m else BUY,
         ),)
 
     def _agg_trade(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        return (agg_trade(self.spec.name, decode_agg_trade(frame).data, received),)
+        return (agg_trade(self._name, decode_agg_trade(frame).data, received),)
 
     def _quote(self, frame: bytes, received: int) -> Sequence[Parsed]:
-        return (book_ticker(self.spec.name, decode_book_ticker(frame).data, received),)
+        return (book_ticker(self._name, decode_book_ticker(frame).data, received),)
 
     def _ticker(self, frame: bytes, received: int) -> Sequence[Parsed]:
         return (ticker(self.spec.name, decode_ticker(frame).data, received),)
@@ -289,7 +290,7 @@ class Binance:
     def _depth(self, frame: bytes, received: int) -> Sequence[Parsed]:
         it = _decode_depth(frame).data
         return (BookDelta(
-            venue=self.spec.name, symbol=it.s, exchange_time=it.E * MILLISECOND, received_time=received,
+            venue=self._name, symbol=it.s, exchange_time=it.E * MILLISECOND, received_time=received,
             available_at=received, after=it.U - 1, sequence=it.u, bids=Levels(it.b, PAIRS),
             asks=Levels(it.a, PAIRS),
         ),)
@@ -460,7 +461,7 @@ def stream_of(it: Subscription) -> str:
 def agg_trade(venue: str, it: AggTrade, received: int, source: Source = Source.LIVE) -> Trade:
     return Trade(
         venue=venue, symbol=it.s, exchange_time=it.T * MILLISECOND, received_time=received, available_at=received,
-        channel=Channel.AGG_TRADES, id=str(it.a), after=it.a - 1, price=number(it.p), size=number(it.q),
+        channel=_AGG_TRADES, id=str(it.a), after=it.a - 1, price=number(it.p), size=number(it.q),
         side=SELL if it.m else BUY, source=source, first_id=None if it.f < 0 else str(it.f),
         last_id=None if it.l < 0 else str(it.l),
     )
