@@ -25,7 +25,8 @@ class Past:
 
     def binance(self, path):
         asked = parse_qs(urlsplit(path).query)
-        first, most = int(asked["fromId"][0]), int(asked["limit"][0])
+        most = int(asked["limit"][0])
+        first = int(asked["fromId"][0]) if "fromId" in asked else self.ids[-most:][0]
         return json.dumps([
             {"id": id, "price": f"{id}.50", "qty": "1", "quoteQty": "1",
              "time": self.time(id) // MILLISECOND, "isBuyerMaker": False, "isBestMatch": True}

@@ -237,8 +237,9 @@ def test_who_stops_it_keeps_what_came_and_the_same_command_goes_on(tmp_path):
 
 
 KILLED = """
-import os, signal, sys
+import os, signal, sys, time
 from pathlib import Path
+from onetape.storage.lake import Lake
 from onetape.service.importing import check, keep
 from onetape.storage.formats.recognise import opened
 from onetape.storage.formats.rows import Wanted
@@ -246,13 +247,24 @@ from onetape.storage.formats.rows import Wanted
 file = opened(Wanted(Path(sys.argv[2]), int(sys.argv[3])))
 found = check(file, lambda _: None, lambda: False)
 looks = iter(range(int(sys.argv[4])))
+store = Path(sys.argv[1])
+
+def committed():
+    if not any(store.glob("journal/main/*.db")):
+        return 0
+    with Lake(store) as lake:
+        return lake.count("trades")
+
+before = committed()
 
 def stopped():
     if next(looks, None) is None:
+        while committed() == before:  # another thread does it
+            time.sleep(0.001)
         os.kill(os.getpid(), signal.SIGKILL)
     return False
 
-keep(Path(sys.argv[1]), file, found, lambda _: None, stopped)
+keep(store, file, found, lambda _: None, stopped)
 """
 
 

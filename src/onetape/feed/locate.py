@@ -129,9 +129,9 @@ class Locate:
                 self._back *= 4
         elif self._below is not None:  # the page begins behind what the venue does not have
             self._ceiling = max((centre or 0) - 1, 1)
-        elif centre == 1 or int(rows[0].id) >= (centre or 0) + SKIPPED:
+        elif centre is not None and (centre == 1 or int(rows[0].id) >= centre + SKIPPED):
             self._prove(None, rows[0])
-        else:
+        elif centre is not None:  # else it was the newest page
             self._back = max(self._back * 4, SKIPPED)
 
     def _take_earlier(self, rows: Sequence[Trade], centre: int | None, known: Trade | None) -> None:
