@@ -143,10 +143,10 @@ def outage(store: Path, server: object, seconds: float, rate: int) -> None:
             least, most = min(least, rss(follower.pid)), max(most, rss(follower.pid))
         tell(store, follower.pid, f"without the server for {seconds:.0f} s")
         print(f"  resident memory of the follower meanwhile: {least:.0f}..{most:.0f} MB")
-        waited = read(store).waiting
+        waited = read(store, time.time_ns()).waiting
         began = time.monotonic()
         server.ensure_postgres_running()
-        while (now := read(store)).state != "following" or now.lag_ns >= 1e9 or now.waiting > rate:
+        while (now := read(store, time.time_ns())).state != "following" or now.lag_ns >= 1e9 or now.waiting > rate:
             time.sleep(0.2)
             most = max(most, rss(follower.pid))
         took = time.monotonic() - began
@@ -175,8 +175,8 @@ def compare(store: Path, url: str) -> None:
 
 
 def tell(store: Path, pid: int, what: str) -> None:
-    now = read(store)
-    lag = (time.time_ns() - now.at + now.lag_ns) / 1e9
+    now = read(store, time.time_ns())
+    lag = now.lag_ns / 1e9
     print(f"  {what}: {now.state}, {sum(now.stored.values()):,} rows stored, {now.waiting:,} wait, lag {lag:.1f} s, "
           f"memory {rss(pid):.0f} MB", flush=True)
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import BestAvailableEncryption, Encoding, NoEncryption, PrivateFormat
 
 from onetape import config
-from onetape.credentials import VARIABLES, Credentials, Secret, load
+from onetape.credentials import VARIABLES, Credentials, Secret, load, without_password
 from onetape.errors import UsageError
 from onetape.sim import credentials as simulated
 
@@ -187,3 +187,16 @@ def test_a_misspelt_variable_is_no_setting(name, meant):
     assert f"{name} is no setting: did you mean" in str(caught.value)
     assert meant in str(caught.value)
     assert TEXT not in str(caught.value)
+
+
+@pytest.mark.parametrize(("url", "shown"), [
+    ("postgresql://u:secret@host/db", "postgresql://u:***@host/db"),
+    ("postgresql://u:se/cr#et@host/db", "postgresql://u:***@host/db"),
+    ("postgresql://u:s@cr@t@host/db", "postgresql://u:***@host/db"),
+    ("postgresql:///db?password=secret&sslpassword=secret", "postgresql:///db?password=***&sslpassword=***"),
+    ("socks5://u:secret@127.0.0.1:1080", "socks5://u:***@127.0.0.1:1080"),
+    ("postgresql://u@host:5432/db", "postgresql://u@host:5432/db"),
+    ("wss://stream.binance.com:9443", "wss://stream.binance.com:9443"),
+])
+def test_no_password_of_an_address_is_shown(url, shown):
+    assert without_password(url) == shown

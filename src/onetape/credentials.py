@@ -1,4 +1,5 @@
 """Keys to the venues, read from the environment, as values that nothing shows by accident."""
+import re
 from base64 import b64decode
 from collections.abc import Callable, Mapping
 from hmac import compare_digest
@@ -169,6 +170,14 @@ _NAMES: Mapping[str, _Names] = MappingProxyType({
     "okx": _Names("ONETAPE_OKX_API_KEY", {"ONETAPE_OKX_API_SECRET": _line}, "ONETAPE_OKX_PASSPHRASE"),
     "bybit": _Names("ONETAPE_BYBIT_API_KEY", {"ONETAPE_BYBIT_API_SECRET": _line}),
 })
+
+_PASSWORDS = (re.compile(r"(://[^/@:?]*:).*@"), re.compile(r"(password=)[^&\s]*"))
+
+
+def without_password(url: str) -> str:
+    """An address, fit to be shown. Greedy: in a password that is not escaped may be anything."""
+    return _PASSWORDS[1].sub(r"\1***", _PASSWORDS[0].sub(r"\1***@", url))
+
 
 VARIABLES = frozenset(name for names in _NAMES.values() for name in names.all())
 """Every variable that may hold one."""

@@ -57,7 +57,7 @@ PRESETS: Mapping[str, Preset] = MappingProxyType({
 })
 
 OFFERED: Mapping[str, Any] = MappingProxyType({
-    "proxy": "socks5://127.0.0.1:1080",
+    "proxy": "socks5://127.0.0.1:1080", "postgres": "postgresql://onetape@localhost/market",
     "timings.connect": 10.0, "timings.ping_every": 20.0, "timings.pong_wait": 10.0, "timings.ack": 10.0,
     "timings.first_frame": 30.0, "timings.silence": 30.0, "timings.heartbeat": 60.0, "timings.rotate_after": 82_800.0,
     "timings.refresh": 3_600.0, "timings.audit": 60.0,
@@ -79,6 +79,7 @@ MEANINGS: Mapping[str, str] = MappingProxyType({
     "depth": "Levels of each side of a book, or the venue's next depth up.",
     "intervals": "Of the venues' own candles, where the channel candles is wanted.",
     "store": "The folder where all is kept.",
+    "postgres": "Where all that is kept is brought as well; a password is better in PGPASSWORD or ~/.pgpass.",
     "stop_within": "Seconds from the request to stop until what is left is given up.",
     "proxy": "For all connections: http, https, socks4 or socks5, with user:password@ if need be.",
     "redundancy": "Connections for the same subscriptions, 1 to 4: what one loses another has. By default 2 for Bybit,"

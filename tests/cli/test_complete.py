@@ -32,6 +32,23 @@ def test_a_table_ends_with_whether_it_is_complete(store):
     assert late.endswith("\nnot complete: nothing is known after 2024-08-08 12:02:10.000Z of binance ETHUSDT\n")
 
 
+@pytest.mark.parametrize("time", [
+    ["--start", "2024-08-09"], ["--start", "2027-01-01"], ["--start", "2027-01-01", "--end", "2027-01-02"],
+    ["--end", "2024-08-08T11:00"], ["--start", "2024-08-01", "--end", "2024-08-02"],
+])
+def test_time_that_nobody_collected_is_never_complete(store, time):
+    for command in (["trades"], ["candles", "show"]):
+        it, _ = said(*command, "--store", store, "--proof", *time)
+        assert (it["complete"], it["rows"], len(it["unknown"])) == (False, [], 1)
+        assert abs(int(it["unknown"][0]["from_time"])) < 1 << 62
+        assert "nothing is known" in good(*command, "--store", store, *time)
+
+
+def test_a_time_that_ends_before_it_begins_is_refused(store):
+    told = refusal("trades", "--store", store, "--start", "2024-08-09", "--end", "2024-08-08")
+    assert "--end 2024-08-08 is not behind --start 2024-08-09" in told
+
+
 def test_of_candles_only_the_time_of_those_that_are_shown_counts(store):
     def last(*arguments):
         return good("candles", "show", "--store", store, *arguments).splitlines()[-1]

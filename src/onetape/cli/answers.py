@@ -60,10 +60,12 @@ class Asked(Struct, frozen=True):
         from onetape.cli.select import find, moment
         from onetape.storage.lake import Selection
 
+        start = None if self.start is None else moment(self.start, "--start")
+        end = None if self.end is None else moment(self.end, "--end")
+        if start is not None and end is not None and end <= start:
+            raise UsageError(f"--end {self.end} is not behind --start {self.start}")
         return Selection(
-            venue=self.venue, instruments=find(lake, self.venue, self.pair),
-            start=None if self.start is None else moment(self.start, "--start"),
-            end=None if self.end is None else moment(self.end, "--end"),
+            venue=self.venue, instruments=find(lake, self.venue, self.pair), start=start, end=end,
             limit=self.limit if self.json or self.limit else ROWS + 1,  # one more tells that there are more
         )
 

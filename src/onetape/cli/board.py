@@ -103,6 +103,8 @@ def _of_store(status: Status) -> list[str]:
     elif following is not None and following.lag_ns > LATE_NS:
         late = f"{following.waiting:,} rows, {following.lag_ns / SECOND:,.0f} s"
         lines.append(f"PostgreSQL is behind by {late}: the journal has them")
+    if following is not None and following.refused:
+        lines.append(f"PostgreSQL refused {following.refused:,} rows: the table onetape.refused has them")
     return [*lines, *status.damaged]
 
 

@@ -13,6 +13,7 @@ from msgspec import Struct
 
 from onetape.cli.main import app
 from onetape.cli.output import print_json
+from onetape.credentials import without_password
 from onetape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ config = typer.Typer(no_args_is_help=True, help="Settings: those in force, and a
 app.add_typer(config, name="config")
 
 PresetName = Literal["five-venues", "seven-feeds", "okx", "binance", "binance-usdm", "coinbase", "kraken", "bybit"]
-PASSWORD = re.compile(r"(://[^/@:]*:)[^/@]*@")
 BARE = re.compile(r"[A-Za-z0-9_-]+")
 
 
@@ -149,7 +149,7 @@ def _hidden(value: Any) -> Any:
         case list():
             return [_hidden(it) for it in value]
         case str():
-            return PASSWORD.sub(r"\1***@", value)
+            return without_password(value)
         case _:
             return value
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 def follow(
     *, store: Annotated[Path | None, typer.Option("--store", metavar="DIR", help="The folder of the store.")] = None,
     config: ConfigFile = None,
+    forget: Annotated[
+        bool, typer.Option("--forget", help="The journal no longer keeps anything for it; nothing is brought.")
+    ] = False,
     beside_run: Beside = False,
 ) -> None:
     """Bring what a store keeps to PostgreSQL, in order, exactly once, as long as this runs.
@@ -32,6 +35,8 @@ def follow(
       ONETAPE_POSTGRES=postgresql://onetape@localhost/market onetape storage follow
 
       onetape storage follow --store data --config onetape.toml
+
+      onetape storage follow --store data --forget
     """
     import uvloop
 
@@ -40,6 +45,9 @@ def follow(
     from onetape.storage.moment import check
 
     settings = load(config, flags={} if store is None else {"store": str(store)})
+    if forget:
+        _forget(settings.store)
+        return
     if settings.postgres is None:
         raise UsageError('no PostgreSQL is set: postgres = "postgresql://user@host/database", or ONETAPE_POSTGRES')
     folder = settings.store
@@ -57,6 +65,18 @@ def follow(
     now = following.now
     rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in now.stored.items())
     print(f"brought to {now.url}: {rows or 'nothing'}; {now.waiting:,} rows wait in the journal")
+
+
+def _forget(folder: Path) -> None:
+    from onetape.service.followed import READERS
+    from onetape.storage.catalog import open_catalog
+    from onetape.storage.moment import check
+
+    check(folder)
+    with open_catalog(folder) as catalog:
+        for reader in READERS:
+            catalog.unregister(reader)
+    print(f"{folder} keeps nothing for PostgreSQL any more; who follows it again begins with what is there then")
 
 
 async def _until_asked(following: "Follow", *, beside_run: bool) -> None:

@@ -192,7 +192,8 @@ def _run(
             rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in kept.items())
             what = "what memory could hold" if outcome.status.dropped else "all that came"
             print(f"{what} is kept in {store}: {rows or 'nothing'}")
-            if settings.postgres is not None and (there := followed.read(store)) is not None:
+            if settings.postgres is not None and (there := followed.read(store, time.time_ns())) is not None:
+                there = followed.counted(there, store, time.time_ns())
                 print(f"PostgreSQL {there.url} " + (
                     f"lacks {there.waiting:,} rows of it, which the next run will bring" if there.waiting
                     else "has all of it"

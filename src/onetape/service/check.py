@@ -24,7 +24,7 @@ from onetape import COMPILED_MODULES, PURE, candles, venues
 from onetape.book import COMPILED
 from onetape.clock import MILLISECOND, SECOND
 from onetape.config import Settings
-from onetape.credentials import Credentials
+from onetape.credentials import Credentials, without_password
 from onetape.errors import OneTapeError, RestError, RetryBatch, UsageError
 from onetape.feed import liveness
 from onetape.feed.governor import Governor, Priority
@@ -176,7 +176,7 @@ def _of_store(store: Path) -> Iterator[Finding]:
 async def _of_postgres(url: str) -> Finding:
     """All the way: connected, its schema made, a row of every table written and taken back."""
     try:
-        from onetape.storage.postgres.store import Postgres, hidden  # noqa: PLC0415 - an extra
+        from onetape.storage.postgres.store import Postgres  # noqa: PLC0415 - an extra
     except ModuleNotFoundError:
         return Finding(Grade.FAILED, "", "PostgreSQL", "asyncpg is not installed", "pip install 'onetape[postgres]'")
     began = time.monotonic()
@@ -189,7 +189,7 @@ async def _of_postgres(url: str) -> Finding:
     except UsageError as error:
         return Finding(Grade.FAILED, "", "PostgreSQL", str(error), "a run with this setting would end at once")
     took = time.monotonic() - began
-    return Finding(Grade.OK, "", "PostgreSQL", f"{hidden(url)} takes a row of every table; {took:.1f} s")
+    return Finding(Grade.OK, "", "PostgreSQL", f"{without_password(url)} takes a row of every table; {took:.1f} s")
 
 
 def _of_loop() -> Finding:

@@ -1,10 +1,19 @@
 """How far PostgreSQL is with a store: as a value, and as a file in the store that other processes read."""
+import sqlite3
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 from msgspec import Struct
 
+from onetape.clock import SECOND
+from onetape.errors import UsageError
+from onetape.storage.following import waiting
+
 FILE = "postgres.json"
+READER, SENT = READERS = ("postgres", "postgres (sent)")
+"""Of the journal: what the database has, and what was on its way. The journal keeps what either has not."""
+SILENT_NS = 5 * SECOND  # it tells of itself every second, whatever there is to do
 
 
 class Following(Struct):
@@ -38,9 +47,20 @@ def write(it: Following, store: Path) -> None:
     new.replace(store / FILE)
 
 
-def read(store: Path) -> Following | None:
-    """As it was told last; None: nobody follows this store, or none that can be read."""
+def read(store: Path, now: int) -> Following | None:
+    """As it was told last, ``now`` being in ns; None: nobody follows this store, or none that can be read."""
     try:
-        return msgspec.json.decode((store / FILE).read_bytes(), type=Following)
+        it = msgspec.json.decode((store / FILE).read_bytes(), type=Following)
     except (OSError, msgspec.MsgspecError):
         return None
+    if it.state == "following" and now - it.at > SILENT_NS:
+        it.state, it.reason = "away", f"nothing was heard of it for {(now - it.at) // SECOND} s"
+    return it
+
+
+def counted(it: Following, store: Path, now: int) -> Following:
+    """With what waits in the journal now; after hours without a server that takes a moment."""
+    with suppress(OSError, sqlite3.Error, UsageError):  # the store tells by itself what is wrong with it
+        left = waiting(store, it.positions)
+        it.waiting, it.lag_ns = left.rows, max(now - left.since, 0) if left.rows else 0
+    return it

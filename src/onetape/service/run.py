@@ -14,6 +14,7 @@ from msgspec import Struct, structs
 from onetape.clock import SECOND
 from onetape.config import Settings
 from onetape.credentials import Credentials
+from onetape.errors import RetryBatch
 from onetape.model import TAPES, BookDelta, BookSnapshot, Event, InstrumentId
 from onetape.pipeline import Policy
 from onetape.service import status as statuses
@@ -127,7 +128,10 @@ async def collect(
 
 def _prove_wiring(settings: Settings, chosen: Sequence[Choice]) -> None:
     """What is collected comes to the store; what does not is said before anything is collected. Raises UsageError."""
-    wiring.check_store()
+    try:
+        wiring.check_store()
+    except (OSError, RetryBatch) as error:  # a full disk ends no run
+        structlog.get_logger().warning("the wiring could not be tried", reason=str(error))
     for it in chosen:
         for channel, reason in wiring.unstored(it.channels, policy_of(settings, chosen)).items():
             structlog.get_logger().warning("not stored", venue=it.venue, channel=str(channel), reason=reason)

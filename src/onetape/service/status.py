@@ -141,7 +141,7 @@ def status_of(collector: Collector, source: str, store: Path | None, *, stopped:
     keeper = collector.keeper
     journal = keeper.journal.counters if keeper is not None else Counter[str]()
     backlog = keeper.disk.backlog.count() + keeper.disk.backlog.dropped if keeper is not None else Counter[str]()
-    following = None if store is None else followed.read(store)
+    following = None if store is None else followed.read(store, collector.clock())
     return Status(
         pid=os.getpid(), started_at=collector.started_at, at=collector.clock(), source=source,
         store="" if store is None else str(store), stopped=stopped,

@@ -4,6 +4,7 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 from msgspec import Struct, structs
 
@@ -237,6 +238,14 @@ class Catalog:
             "INSERT INTO readers VALUES (?,?,?) ON CONFLICT DO UPDATE SET position = max(position, excluded.position)",
             (reader, writer, position))
 
+    def restart(self, reader: str, positions: Mapping[str, int]) -> None:
+        """The reader has these rows, and no others: it may have lost some that it had."""
+        with self._transaction():
+            self.unregister(reader)
+            self.register(reader)
+            for writer, position in positions.items():
+                self.advance(reader, writer, position)
+
     def unregister(self, reader: str) -> None:
         """Nothing is kept for it any more."""
         self._file.execute("DELETE FROM readers WHERE name = ?", (reader,))
@@ -284,6 +293,8 @@ def open_catalog(store: Path) -> Iterator[Catalog]:
     path = store / NAME
     if not path.exists():
         _create(path)
+    for left in path.parent.glob(f"{path.stem}*.new*"):  # by a kill, or by who makes one just now, and sees this one
+        left.unlink(missing_ok=True)
     with _plainly(path), closing(sqlite3.connect(path, isolation_level=None)) as file:
         _check(file, path)
         file.execute("PRAGMA journal_mode=WAL")
@@ -294,20 +305,17 @@ def open_catalog(store: Path) -> Iterator[Catalog]:
 
 
 def _create(path: Path) -> None:
-    """Under another name first: who sees the file, after a kill -9 too, sees its tables."""
-    new = path.with_suffix(".new")
-    for old in path.parent.glob(f"{new.name}*"):
-        old.unlink()
+    """Under a name of its own first: who sees the file, after a kill -9 too, sees its tables."""
+    new = path.with_name(f"{path.stem}.{uuid4().hex}.new")
     with closing(sqlite3.connect(new, isolation_level=None)) as file:
         file.execute("PRAGMA journal_mode=MEMORY")  # a log would be left behind where the disk is full: half a catalog
         later = "; ".join(it for version in sorted(MIGRATIONS) for it in MIGRATIONS[version])
         file.executescript(f"BEGIN; {SCHEMA} {later}; PRAGMA user_version={VERSION}; COMMIT;")
     try:
         os.link(new, path)
-    except FileExistsError:  # somebody else was faster, and may have written to it
-        pass
-    except OSError:  # a file system without links
-        new.rename(path)
+    except OSError:
+        if not path.exists():  # else somebody was faster, and may have written to it
+            new.rename(path)  # a file system without links
     new.unlink(missing_ok=True)
 
 

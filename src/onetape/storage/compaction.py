@@ -7,7 +7,7 @@ import fcntl
 import shutil
 import sqlite3
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from itertools import count
 from pathlib import Path
@@ -19,11 +19,22 @@ from msgspec import Struct, field
 
 from onetape.clock import DAY, HOUR
 from onetape.errors import UsageError
-from onetape.storage.catalog import NAME, Catalog, Compacted, Publication, StoredInstrument, open_catalog
-from onetape.storage.journal import POSITIONS, writers_lock
+from onetape.storage.catalog import NAME, Catalog, Compacted, LakeFile, Publication, StoredInstrument, open_catalog
+from onetape.storage.journal import POSITIONS, end_of, writers_lock
 from onetape.storage.merging import MERGED, crowded, merge
 from onetape.storage.moment import check, covered, line
-from onetape.storage.parquet import FOLDER, STAGING, Staged, copy, engine, file_name, lake_paths, put_in_place
+from onetape.storage.parquet import (
+    FOLDER,
+    HELD,
+    LEAST_GROUP,
+    STAGING,
+    Staged,
+    copy,
+    engine,
+    file_name,
+    lake_paths,
+    put_in_place,
+)
 from onetape.storage.sealed import (
     JournalFile,
     fold,
@@ -33,7 +44,7 @@ from onetape.storage.sealed import (
     open_sound,
     uncompacted,
 )
-from onetape.storage.stream import for_each_select
+from onetape.storage.stream import Breadth, breadth_of, for_each_select
 from onetape.storage.tables import LAKE, prepare, prepare_file
 
 KEEP_JOURNAL_NS = DAY
@@ -42,6 +53,8 @@ MEMORY = "512MB"
 MERGE_AT = 8
 FULL = 1_000_000
 """Bytes: with fewer left, that is what is wrong, whatever the error says."""
+NO_SPACE = ("No space left", "disk is full")
+"""What the system, passed on by DuckDB, and SQLite say then."""
 LOCK = "compaction.lock"
 Instruments = list[tuple[int, str, str, str]]
 """Id, venue, symbol, pair."""
@@ -61,7 +74,8 @@ class Report(Struct):
     orphans: int = 0
     """Files that an interrupted compaction had left."""
     refused: list[str] = field(default_factory=list)
-    """A line for each file of the journal that cannot be compacted: its rows are still read from there."""
+    """A line for each file of the journal that cannot be compacted, and for each partition that cannot be merged: their
+    rows are still read from where they are."""
 
 
 class Refused(Exception):
@@ -79,19 +93,30 @@ def compact(
     check(store)
     report = Report()
     with said_plainly(store), alone(store), open_catalog(store) as catalog:
-        report.orphans = _sweep(store, catalog)
+        report.orphans = sweep(store, catalog)
         try:
             for it in uncompacted(store, catalog.compacted()):
                 if is_sealed(it):
                     _compact(store, it, catalog, now, memory, report)
             for group in crowded(catalog.files(), merge_at):
-                merge(store, group, catalog, now, memory)
-                report.merged += 1
+                _merge(store, group, catalog, now, memory, report)
         finally:
             shutil.rmtree(store / STAGING, ignore_errors=True)
         report.removed = _retire_journal(store, catalog, now - keep_journal_ns)
         report.removed += retire_replaced(store, catalog, now - keep_replaced_ns)
     return report
+
+
+def _merge(
+    store: Path, group: Sequence[LakeFile], catalog: Catalog, now: int, memory: str, report: Report,
+) -> None:
+    """What fails leaves the files as they are, which are as good: other partitions do not wait for it."""
+    try:
+        report.merged += merge(store, group, catalog, now, memory)
+    except (OSError, duckdb.Error) as error:
+        shutil.rmtree(store / STAGING, ignore_errors=True)  # the next one needs the place, and the name
+        folder = (store / group[0].path).parent
+        report.refused.append(f"the {len(group)} files in {folder} are not merged: {said(store, error)}")
 
 
 # --- one file of the journal -----------------------------------------------------------------------------------------
@@ -139,12 +164,16 @@ def _copied(
     folder = store / STAGING / file_name(it.writer, it.first_batch)
 
     def run(table: str, select: str) -> int:
-        files = copy(duck, select, table, folder / f"{next(number)}")
+        files = copy(
+            duck, select, table, folder / f"{next(number)}", width=breadth.width, partitions=breadth.partitions)
         out.extend(files)
         return sum(file.rows for file in files)
 
     for table in LAKE:
-        rows = for_each_select(duck, it.path, table, end, counts[table], run)
+        breadth = breadth_of(it.path, table) if counts[table] else Breadth()
+        # not even the smallest row group of them fits: so many at once, and a file of each
+        most = max(HELD // breadth.width, 1) if breadth.width * LEAST_GROUP > HELD else None
+        rows = for_each_select(duck, it.path, table, end, counts[table], run, breadth=breadth, most=most)
         if rows != counts[table]:
             raise Refused(f"its batches tell of {counts[table]} rows of {table}, it has {rows}")
     return out
@@ -165,7 +194,9 @@ def _refusing() -> Iterator[None]:
         yield
     except (duckdb.DataError, duckdb.InvalidInputException) as error:
         raise Refused(line(error)) from error
-    except duckdb.IOException as error:
+    except duckdb.OutOfMemoryException as error:
+        raise Refused("its rows are too large for the memory that a compaction is given") from error
+    except (duckdb.IOException, adbc_driver_manager.Error) as error:
         if "malformed" not in str(error):  # what SQLite says of a damaged page, passed on by the stream
             raise
         raise Refused(line(error)) from error
@@ -178,8 +209,11 @@ def _refusing() -> Iterator[None]:
 # --- what is no longer needed ----------------------------------------------------------------------------------------
 
 
-def _sweep(store: Path, catalog: Catalog) -> int:
-    """Removes what a killed compaction has left; returns how many files of the lake that were."""
+def sweep(store: Path, catalog: Catalog) -> int:
+    """Removes what a killed compaction has left; returns how many files of the lake that were.
+
+    To be done before files cease to count: what was left beside them is a copy only as long as they do.
+    """
     shutil.rmtree(store / STAGING, ignore_errors=True)
     found = orphans(store, catalog)
     if lost := only_copies(store, catalog, found):
@@ -235,11 +269,6 @@ def _retire_journal(store: Path, catalog: Catalog, until: int) -> int:
     return removed
 
 
-def end_of(batch: int) -> int:
-    """The position of a reader that has all of a batch."""
-    return (batch + 1 << POSITIONS) - 1
-
-
 def retire_replaced(store: Path, catalog: Catalog, until: int) -> int:
     """Removes the files of the lake that ceased to count by then."""
     paths = catalog.replaced(until)
@@ -272,6 +301,12 @@ def said_plainly(store: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error, duckdb.Error, adbc_driver_manager.Error) as error:
-        free = shutil.disk_usage(store).free
-        full = f": the disk is full, {free // 1_000} kB are left" if free < FULL else ""
-        raise UsageError(f"{store / FOLDER} cannot be written: {line(error)}{full}") from error
+        raise UsageError(f"{store / FOLDER} cannot be written: {said(store, error)}") from error
+
+
+def said(store: Path, error: BaseException) -> str:
+    """Why something could not be written. By then what was begun may be gone again, and some space be free."""
+    free = shutil.disk_usage(store).free
+    if free < FULL or any(it in str(error) for it in NO_SPACE):
+        return f"no space left: the disk is full, {free // 1_000} kB are left"
+    return line(error)

@@ -173,10 +173,12 @@ def _without(span: Span, gone: Span | None) -> Iterator[Span]:
 
 def _unknown(tape: TapeId, span: Span, low: int, high: int) -> Iterator[Unknown]:
     first, last = span
-    if _EVER[0] < low < first:
-        yield Unknown(*tape, low, min(first, high), "before")
-    if last < high < _EVER[1]:
-        yield Unknown(*tape, max(last, low), high, "behind")
+    if _EVER[0] < low < first or high <= first:
+        until = min(first, high)
+        yield Unknown(*tape, until if low == _EVER[0] else low, until, "before")
+    if last < high < _EVER[1] or low > last:
+        since = max(last, low)
+        yield Unknown(*tape, since, since if high == _EVER[1] else high, "behind")
 
 
 def _coverage(lake: Lake, selection: Selection) -> dict[TapeId, Coverage]:

@@ -1,4 +1,5 @@
 """The journal as its readers beside the lake see it: portions of whole batches, in order, from a position on."""
+import os
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ from msgspec import Struct
 
 from onetape.errors import UsageError
 from onetape.storage.catalog import Compacted, read_catalog
-from onetape.storage.compaction import end_of
-from onetape.storage.journal import POSITIONS, files, writers
+from onetape.storage.damage import damages
+from onetape.storage.journal import POSITIONS, end_of, files, writers
 from onetape.storage.sealed import open_sound
 
 ROWS = 20_000
@@ -27,8 +28,10 @@ class Portion(Struct, frozen=True):
     writer: str
     after: int
     until: int
+    first: int
+    """The number of the first of them."""
     committed_at: int
-    """When the first of them was committed, ns."""
+    """When the last of them was committed, ns."""
     counts: Counter[str]
     """Rows by table."""
 
@@ -50,16 +53,24 @@ def identity(store: Path) -> str:
     try:
         if not path.exists():
             new = path.with_name(f".{IDENTITY}.{uuid4().hex}")
-            new.write_text(f"{uuid4()}\n")
+            with new.open("w") as file:
+                file.write(f"{uuid4()}\n")
+                file.flush()
+                os.fsync(file.fileno())
             try:
                 path.hardlink_to(new)  # whoever comes second keeps what the first one wrote
             except FileExistsError:
                 pass
+            except OSError:  # a file system without links
+                new.replace(path)
             finally:
-                new.unlink()
-        return path.read_text().strip()
+                new.unlink(missing_ok=True)
+        text = path.read_text().strip()
     except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror or error}") from error
+    if not text:
+        raise UsageError(f"{path} is empty: put back a copy of it, or remove it to begin as another store")
+    return text
 
 
 def writers_of(store: Path) -> list[str]:
@@ -67,10 +78,23 @@ def writers_of(store: Path) -> list[str]:
     return [it.name for it in writers(store) if files(it)]
 
 
-def beginning(store: Path, writer: str) -> int:
-    """The position before the first row of a writer that the journal still has."""
-    found = files(store / "journal" / writer)
-    return 0 if not found else end_of(int(found[0].stem) - 1)
+def is_of(store: Path, writer: str, position: int, committed_at: int) -> bool:
+    """The batch that ends at a position is the one that was committed then, as far as it can still be told.
+
+    It is not where the store was put back from an older copy: then its numbers are used a second time.
+    """
+    batch = (position + 1 >> POSITIONS) - 1
+    folder = store / "journal" / writer
+    found = [it for it in files(folder) if int(it.stem) <= batch]
+    for path in found[-1:]:
+        with closing(open_sound(path)) as file:
+            row = file.execute("SELECT committed_at FROM batches WHERE batch = ?", (batch,)).fetchone()
+        if row is not None:
+            return bool(row[0] == committed_at)
+    with read_catalog(store) as catalog:
+        compacted = catalog.compacted() if catalog is not None else []
+    return any(it.writer == writer and it.first_batch <= batch <= it.last_batch for it in compacted) or any(
+        it.first_batch <= batch for it in damages(folder))  # set aside with what it had
 
 
 def in_lake_alone(store: Path, writer: str, position: int) -> list[Compacted]:
@@ -103,14 +127,14 @@ def next_portion(store: Path, writer: str, position: int, rows: int = ROWS) -> P
 
 def _portion(path: Path, writer: str, position: int, rows: int) -> Portion | None:
     counts: Counter[str] = Counter()
-    since, until = 0, position
+    first = last = at = 0
     with closing(open_sound(path)) as file:
         for batch, committed_at, told in _batches(file, position):
-            until, since = end_of(batch), since or committed_at
+            first, last, at = first or batch, batch, committed_at
             counts.update(told)
             if counts.total() >= rows:
                 break
-    return Portion(path, writer, position, until, since, counts) if until > position else None
+    return Portion(path, writer, position, end_of(last), first, at, counts) if last else None
 
 
 def waiting(store: Path, position_of: dict[str, int]) -> Waiting:

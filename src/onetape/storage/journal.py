@@ -289,6 +289,11 @@ def _free(records: list[Record]) -> None:
     records.clear()
 
 
+def end_of(batch: int) -> int:
+    """The position of a reader that has all of a batch."""
+    return (batch + 1 << POSITIONS) - 1
+
+
 # --- reading ---------------------------------------------------------------------------------------------------------
 
 

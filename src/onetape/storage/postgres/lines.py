@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from onetape.storage.following import Portion
 from onetape.storage.schema import CHANNELS, FLAGS, SIDES, SOURCES, STATES
 
-AT_ONCE = 1_000
-"""Lines that are sent together."""
+AT_ONCE = {"book_snapshots": 10, "book_deltas": 100, "quarantine": 10}
+"""Lines that are sent together, where one may be long; else 1,000."""
 NUL, REPLACEMENT = b"\0", "\ufffd".encode()
 """PostgreSQL takes no NUL in a text; quarantined frames may have some."""
 
@@ -104,7 +104,7 @@ def prepare(file: sqlite3.Connection) -> None:
 
 
 def lines(file: sqlite3.Connection, it: Portion, table: str, origin: int) -> Iterator[bytes]:
-    """The rows of a portion, AT_ONCE lines together."""
+    """The rows of a portion, some lines together."""
     name, source = "name", f"{table} JOIN named ON code = instrument"
     if table == "quarantine":  # which names what may be no instrument
         name, source = f"{_text('venue')} || char(9) || {_text('symbol')}", table
@@ -114,6 +114,6 @@ def lines(file: sqlite3.Connection, it: Portion, table: str, origin: int) -> Ite
         " WHERE pos > ? AND pos <= ? ORDER BY pos"
     )
     cursor = file.execute(sql, (it.after, it.until))
-    while rows := cursor.fetchmany(AT_ONCE):
+    while rows := cursor.fetchmany(AT_ONCE.get(table, 1_000)):
         chunk = "\n".join([text for (text,) in rows]).encode()
         yield chunk.replace(NUL, REPLACEMENT) + b"\n"

@@ -81,17 +81,17 @@ assert set(TABLES) == set(COLUMNS)
 
 _TIME = "to_timestamp({} / 1e9)"
 
-# Of trades a candle is the newest revision of its interval that is final.
+# Of an interval the newest final revision; of two stores, whose revisions do not know of each other, the complete one.
 VIEWS = f"""
     CREATE VIEW {SCHEMA}.raw_trades AS
-        SELECT {_TIME.format("exchange_time")} AS time, i.pair, t.*
-        FROM {SCHEMA}.trades AS t JOIN {SCHEMA}.instruments AS i USING (venue, symbol);
+        SELECT {_TIME.format("exchange_time")} AS time, coalesce(i.pair, t.symbol) AS pair, t.*
+        FROM {SCHEMA}.trades AS t LEFT JOIN {SCHEMA}.instruments AS i USING (venue, symbol);
     CREATE VIEW {SCHEMA}.market_data AS
         SELECT DISTINCT ON (c.venue, c.symbol, c.interval, c."end")
-            {_TIME.format('c."end"')} AS time, i.pair, c.*
-        FROM {SCHEMA}.candles AS c JOIN {SCHEMA}.instruments AS i USING (venue, symbol)
+            {_TIME.format('c."end"')} AS time, coalesce(i.pair, c.symbol) AS pair, c.*
+        FROM {SCHEMA}.candles AS c LEFT JOIN {SCHEMA}.instruments AS i USING (venue, symbol)
         WHERE c.source = 'trades' AND c.final
-        ORDER BY c.venue, c.symbol, c.interval, c."end", c.revision DESC, c.available_at DESC;
+        ORDER BY c.venue, c.symbol, c.interval, c."end", c.complete DESC, c.revision DESC, c.available_at DESC;
 """  # noqa: S608 - names are ours
 
 OWN = f"""

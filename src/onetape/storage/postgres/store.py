@@ -3,9 +3,8 @@
 Exactly once: a portion counts if the position counts that was committed with it. Rows that another store has brought
 already (a second collector of the same tape) are left out by their key.
 """
-import re
 import sqlite3
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from types import TracebackType
@@ -17,13 +16,14 @@ import structlog
 from msgspec import Struct
 
 from onetape.clock import SECOND
+from onetape.credentials import without_password
 from onetape.errors import RetryBatch, UsageError
 from onetape.storage.following import Portion, reading
 from onetape.storage.postgres.lines import columns, lines, prepare
 from onetape.storage.postgres.schema import SCHEMA, TABLES, VERSION, first
 
 CONNECT_S = 10.0
-ANSWER_S = 60.0
+ANSWER_S = 30.0
 """Longer than any statement of ours takes; a server that says nothing for so long is taken for dead."""
 LOCK = 0x6F6E6574617065
 """Of migrations: ``onetape`` in ASCII."""
@@ -41,9 +41,11 @@ class Origin(Struct, frozen=True):
     number: int
     position: int
     """The last row of its journal that the database has."""
+    committed_at: int
+    """When the batch of that row was committed, ns: by it the same number of another batch is told."""
 
 
-Copy = Callable[[str, Iterator[bytes]], Awaitable[None]]
+Copy = Callable[[str, Iterable[bytes]], Awaitable[None]]
 """Brings lines into a table."""
 
 
@@ -64,6 +66,7 @@ class Postgres:
         self._url = url
         self._connection: asyncpg.Connection[Any]
         self._partitions: set[tuple[str, int]] = set()
+        self._known: set[tuple[str, ...]] = set()  # instruments that were sent
         self._hypertables = False
 
     async def __aenter__(self) -> Self:
@@ -100,7 +103,7 @@ class Postgres:
         """In one transaction, so that two who begin at once come one after the other."""
         connection = self._connection
         if await connection.fetchval("SHOW server_encoding") != "UTF8":
-            raise UsageError(f"{hidden(self._url)} is no database in UTF8: create one with ENCODING 'UTF8'")
+            raise UsageError(f"{without_password(self._url)} is no database in UTF8: create one with ENCODING 'UTF8'")
         self._hypertables = bool(await connection.fetchval(
             "SELECT count(*) FROM pg_extension WHERE extname = 'timescaledb'"))
         if await self._version() == VERSION:
@@ -111,7 +114,8 @@ class Postgres:
             version = await self._version()
             if version > VERSION:
                 raise UsageError(
-                    f"{hidden(self._url)} was written by a newer OneTape: schema {version}, this one writes {VERSION}")
+                    f"{without_password(self._url)} was written by a newer OneTape: schema {version}, this one writes"
+                    f" {VERSION}")
             if version < 1:
                 await connection.execute(f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}")
                 await connection.execute(
@@ -135,20 +139,20 @@ class Postgres:
                 "INSERT INTO origins (store, writer, position, committed_at) VALUES ($1, $2, 0, 0)"
                 " ON CONFLICT DO NOTHING", store, writer)
             row = await self._connection.fetchrow(
-                "SELECT origin, position FROM origins WHERE store = $1 AND writer = $2", store, writer)
+                "SELECT origin, position, committed_at FROM origins WHERE store = $1 AND writer = $2", store, writer)
         assert row is not None
-        return Origin(row["origin"], row["position"])
+        return Origin(row["origin"], row["position"], row["committed_at"])
 
     async def write(self, it: Portion, origin: Origin) -> Origin:
         """All of a portion, or nothing. Raises Moved; FileNotFoundError: it is not in the journal any more."""
-        for copy in (self._straight, self._by_key):
+        for copy in (self._append, self._add_new):
             try:
                 return await self._write(it, origin, copy)
             except asyncpg.UniqueViolationError:  # rare, and found out at no cost: the index has to look anyway
                 continue
             except UNFIT:
                 break
-        return await self._write(it, origin, self._one_by_one)
+        return await self._write(it, origin, self._set_unfit_aside)
 
     async def _write(self, it: Portion, origin: Origin, copy: Copy) -> Origin:
         with reading(it) as file:
@@ -157,7 +161,8 @@ class Postgres:
                 await self._make_partitions(it, file)
                 async with self._connection.transaction():
                     await self._copy(it, file, origin, copy)
-        return Origin(origin.number, it.until)
+            self._known.update(_instruments(file))
+        return Origin(origin.number, it.until, it.committed_at)
 
     async def probe(self, it: Portion) -> Mapping[str, int]:
         """Rows by table of a portion that would be written; then it is taken back, as if it had never been."""
@@ -173,8 +178,8 @@ class Postgres:
                         "INSERT INTO origins (store, writer, position, committed_at) VALUES ('probe', $1, $2, 0)"
                         " RETURNING origin", it.writer, it.after)
                     assert row is not None
-                    origin = Origin(row["origin"], it.after)
-                    await self._copy(it, file, origin, self._straight)
+                    origin = Origin(row["origin"], it.after, 0)
+                    await self._copy(it, file, origin, self._append)
                     for table in TABLES:
                         found[table] = await self._connection.fetchval(
                             f"SELECT count(*) FROM {table} WHERE origin = $1", origin.number)  # noqa: S608 - ours
@@ -191,40 +196,54 @@ class Postgres:
         await self._connection.executemany(
             "INSERT INTO instruments VALUES ($1, $2, $3) ON CONFLICT (venue, symbol) DO UPDATE SET pair = excluded.pair"
             " WHERE instruments.pair <> excluded.pair",
-            [
-                tuple(text.replace("\0", "\ufffd") for text in row)  # as in its lines
-                for row in file.execute(
-                    "SELECT venue, symbol, pair FROM instruments"  # noqa: S608
-                    f" WHERE pair <> '' AND length(symbol) < {LONGEST_SYMBOL} ORDER BY id")
-            ])
+            sorted(_instruments(file) - self._known))  # in one order: two that wait for each other's rows are none
         for table in it.counts.keys() & TABLES.keys():
-            await copy(table, lines(file, it, table, origin.number))
+            rows = Counted(lines(file, it, table, origin.number))
+            await copy(table, rows)
+            if rows.count != it.counts[table]:
+                raise RetryBatch(
+                    f"{it.path} is damaged: its batches tell of {it.counts[table]} rows of {table}, it has"
+                    f" {rows.count}: see onetape storage verify; the next start of the writer sets the file aside")
         await self._connection.execute(
             "UPDATE origins SET position = $2, committed_at = $3 WHERE origin = $1", origin.number, it.until,
             it.committed_at)
 
-    async def _straight(self, table: str, rows: Iterator[bytes]) -> None:
+    async def _append(self, table: str, rows: Iterable[bytes]) -> None:
         """Raises UniqueViolationError: some of them are there already."""
         await self._connection.copy_to_table(table, source=_each(rows), columns=columns(table), format="text")
 
-    async def _by_key(self, table: str, rows: Iterator[bytes]) -> None:
+    async def _add_new(self, table: str, rows: Iterable[bytes]) -> None:
         """Without those that another store has brought."""
         await self._connection.execute(f"CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DROP")
-        await self._connection.copy_to_table("incoming", source=_each(rows), columns=columns(table), format="text")
-        await self._connection.execute(f"INSERT INTO {table} SELECT * FROM incoming ON CONFLICT DO NOTHING")  # noqa: S608
+        await self._merge(table, rows)
         await self._connection.execute("DROP TABLE incoming")
 
-    async def _one_by_one(self, table: str, rows: Iterator[bytes]) -> None:
-        """What no table takes is set aside with the reason, and holds nothing up."""
-        for row in (it for chunk in rows for it in chunk.splitlines(keepends=True)):
-            try:
-                async with self._connection.transaction():
-                    await self._by_key(table, iter((row,)))
-            except UNFIT as error:
-                self.refused += 1
-                structlog.get_logger().error("PostgreSQL refused a row", table=table, reason=_line(error))
-                await self._connection.execute(
-                    "INSERT INTO refused (tbl, line, reason) VALUES ($1, $2, $3)", table, row, _line(error))
+    async def _set_unfit_aside(self, table: str, rows: Iterable[bytes]) -> None:
+        """What no table takes is kept with the reason, and holds nothing up."""
+        await self._connection.execute(f"CREATE TEMP TABLE incoming (LIKE {table}) ON COMMIT DROP")
+        for chunk in rows:
+            await self._halve(table, chunk.splitlines(keepends=True))
+        await self._connection.execute("DROP TABLE incoming")
+
+    async def _halve(self, table: str, rows: list[bytes]) -> None:
+        try:
+            async with self._connection.transaction():
+                await self._merge(table, rows)
+        except UNFIT as error:
+            if len(rows) > 1:
+                await self._halve(table, rows[:len(rows) // 2])
+                await self._halve(table, rows[len(rows) // 2:])
+                return
+            self.refused += 1
+            structlog.get_logger().error("PostgreSQL refused a row", table=table, reason=_line(error))
+            await self._connection.execute(
+                "INSERT INTO refused (tbl, line, reason) VALUES ($1, $2, $3)", table, rows[0], _line(error))
+
+    async def _merge(self, table: str, rows: Iterable[bytes]) -> None:
+        """By way of the table ``incoming``, which is empty before and after."""
+        await self._connection.copy_to_table("incoming", source=_each(rows), columns=columns(table), format="text")
+        await self._connection.execute(f"INSERT INTO {table} SELECT * FROM incoming ON CONFLICT DO NOTHING")  # noqa: S608
+        await self._connection.execute("TRUNCATE incoming")
 
     async def _make_partitions(self, it: Portion, file: sqlite3.Connection) -> None:
         """For the months that a portion has rows of, and that have none yet."""
@@ -233,7 +252,9 @@ class Postgres:
         for table, of in TABLES.items():
             if not of.month or not it.counts[table]:
                 continue
-            sql = f'SELECT DISTINCT strftime(\'%Y%m\', "{of.month}" / {SECOND}, \'unixepoch\') FROM {table}'  # noqa: S608
+            # rounded down: the division of SQLite goes towards zero
+            second = f'("{of.month}" - ("{of.month}" % {SECOND} + {SECOND}) % {SECOND}) / {SECOND}'
+            sql = f"SELECT DISTINCT strftime('%Y%m', {second}, 'unixepoch') FROM {table}"  # noqa: S608
             for (month,) in file.execute(f"{sql} WHERE pos > ? AND pos <= ?", (it.after, it.until)):
                 if (table, int(month)) not in self._partitions:
                     await self._make_partition(table, int(month))
@@ -261,19 +282,35 @@ class Postgres:
         return out
 
 
-async def _each(rows: Iterator[bytes]) -> AsyncIterator[bytes]:
+class Counted:
+    """Chunks of lines, and how many lines went by."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self.count = 0
+        self._chunks = chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        for it in self._chunks:
+            self.count += it.count(b"\n")
+            yield it
+
+
+async def _each(rows: Iterable[bytes]) -> AsyncIterator[bytes]:
     for it in rows:
         yield it
 
 
-def _begin(month: int) -> int:
-    """202607 to the ns at which it begins."""
-    return int(datetime(month // 100, month % 100, 1, tzinfo=UTC).timestamp()) * SECOND
+def _begin(month: int) -> str:
+    """202607 to the ns at which it begins, as PostgreSQL has it; beyond 64 bits to all that there is."""
+    begin = int(datetime(month // 100, month % 100, 1, tzinfo=UTC).timestamp()) * SECOND
+    return "MAXVALUE" if begin >= 1 << 63 else "MINVALUE" if begin < -(1 << 63) else str(begin)
 
 
-def hidden(url: str) -> str:
-    """Without its password."""
-    return re.sub(r"(://[^/@:]*):[^/@]*@", r"\1:***@", re.sub(r"(password=)[^&\s]*", r"\1***", url))
+def _instruments(file: sqlite3.Connection) -> set[tuple[str, ...]]:
+    """Venue, symbol and pair of those whose pair is known; as they are in the lines."""
+    sql = "SELECT venue, symbol, pair FROM instruments WHERE pair <> '' AND length(symbol) < ?"
+    rows = file.execute(sql, (LONGEST_SYMBOL,))
+    return {tuple(text.replace("\0", "\ufffd") for text in row) for row in rows}
 
 
 @asynccontextmanager
@@ -284,18 +321,15 @@ async def _plainly(url: str) -> AsyncIterator[None]:
     except (asyncpg.UniqueViolationError, *UNFIT):
         raise
     except asyncpg.PostgresError as error:
-        said = f"{hidden(url)}: {_line(error)}"
+        said = f"{without_password(url)}: {_line(error)}"
         if (error.sqlstate or "").startswith(HOPELESS):
             raise UsageError(f"{said}{_help(error)}") from error
         raise RetryBatch(said) from error
-    except (asyncpg.InterfaceError, OSError, TimeoutError, EOFError) as error:
-        if isinstance(error, asyncpg.InterfaceError) and not isinstance(error, asyncpg.InternalClientError) and (
-            "DSN" in str(error) or "invalid" in str(error)
-        ):
-            raise UsageError(f"{hidden(url)} is no address of PostgreSQL: {_line(error)}") from error
-        raise RetryBatch(f"{hidden(url)} cannot be reached: {_line(error)}") from error
-    except ValueError as error:
-        raise UsageError(f"{hidden(url)} is no address of PostgreSQL: {_line(error)}") from error
+    except (asyncpg.InterfaceError, asyncpg.InternalClientError, OSError, TimeoutError, EOFError) as error:
+        raise RetryBatch(f"{without_password(url)} cannot be reached: {_line(error)}") from error
+    except ValueError as error:  # which may quote a part of the password
+        todo = "what is special in user or password is written %2F for /, %23 for #, %40 for @"
+        raise UsageError(f"{without_password(url)} is no address of PostgreSQL: {todo}") from error
 
 
 def _help(error: asyncpg.PostgresError) -> str:
