@@ -70,6 +70,9 @@ def test_as_json_programs_learn_the_same(store, tmp_path):
 
 @pytest.mark.parametrize(("arguments", "said"), [
     (["trades", "--out", "x.txt"], "does not say the format"),
+    (["trades", "--out", "-"], "a pipe has no name; name a file"),
+    (["trades", "--format", "csv", "--out", "/dev/stdout", "--force"], "is no file that can be replaced"),
+    (["trades", "--format", "csv", "--out", "/dev/null", "--force"], "is no file that can be replaced"),
     (["quotes", "--format", "tardis", "--out", "x.csv"], "the layout of Tardis is for trades and incremental_book_L2"),
     (["hftbacktest", "--format", "csv", "--out", "x.csv"], "is not written as csv"),
     (["trades", "--interval", "1m", "--out", "x.csv"], "--interval and --revisions are for candles"),
@@ -83,6 +86,15 @@ def test_as_json_programs_learn_the_same(store, tmp_path):
 def test_what_does_not_fit_is_refused_in_one_line(arguments, said, store, tmp_path):
     assert said in refusal("export", *arguments, "--store", store)
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_within_a_store_nothing_is_written(store, tmp_path):
+    (tmp_path / "link").symlink_to(store / "journal")
+    before = sorted(store.rglob("*"))
+    for path in (store / "a.csv", store / "journal" / "main" / "a.csv", tmp_path / "link" / "a.csv"):
+        said = refusal("export", "trades", "--store", store, "--out", path, "--force")
+        assert "lies within a store, which is written by OneTape alone" in said
+    assert sorted(store.rglob("*")) == before
 
 
 def test_a_file_that_is_there_is_kept_unless_somebody_insists(store, tmp_path):
@@ -115,8 +127,23 @@ def test_an_import_says_what_is_new_and_then_that_nothing_is(store, tmp_path):
     assert "10 trades" in said.splitlines()[1]
     assert good("import", path, "--store", tmp_path / "new").endswith("new in the store: nothing\n")
     found = json.loads(good("import", path, "--store", tmp_path / "new", "--json"))
-    assert found == {"file": str(path), "format": "tardis", "layout": "trades", "events": "10", "new": {}}
+    assert found == {"file": str(path), "format": "tardis", "layout": "trades", "events": "10", "new": {},
+                     "left_out": "0", "contradicted": "0"}
     assert [it["id"] for it in rows("trades", "--store", tmp_path / "new")] == [str(n + 1) for n in range(10)]
+
+
+def test_an_import_says_what_it_left_out_and_what_is_stored_otherwise(tmp_path):
+    path, store = tape(tmp_path, 10), tmp_path / "s"
+    text = path.read_text()
+    path.write_text(text.replace(",5,buy", ",5,unknown"))
+    assert good("import", path, "--store", store).endswith(
+        "1 trade without a side left out: what is missing there is on record as a gap\n")
+    path.write_text(text.replace(",5,buy", ",5,unknown").replace("100.10", "200.10"))
+    done = onetape("import", path, "--store", store)
+    assert (done.returncode, "new in the store: nothing" in done.stdout) == (1, True)
+    assert done.stderr.count("\n") == 1
+    assert "9 rows contradict what is stored, which stays as it was: binance ETHUSDT 1 is buy" in done.stderr
+    assert {it["price"] for it in rows("trades", "--store", store)} == {"100.10"}
 
 
 def test_what_is_exported_for_tardis_is_imported_as_it_was(store, tmp_path):

@@ -4,15 +4,20 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from decimal import Decimal as D
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from onetape.clock import MINUTE, SECOND
 from onetape.errors import UsageError
-from onetape.model import Channel, InstrumentId, Source
+from onetape.model import Channel, InstrumentId, Side, Source, Trade
+from onetape.service.contradictions import Ids
 from onetape.service.importing import check, keep
 from onetape.service.keeper import Keeper
+from onetape.service.seams import COMING, UNTOLD, seams
+from onetape.storage.compaction import compact
 from onetape.storage.completeness import completeness
 from onetape.storage.formats import flat, history
 from onetape.storage.formats.recognise import opened
@@ -24,6 +29,10 @@ from tests.storage.test_import import BOOKS, TRADES
 TODAY = 1_760_000_000_000_000_000
 START = 1_723_118_400 * SECOND  # 2024-08-08T12:00:00Z, a whole hour
 BTC = InstrumentId("binance", "BTCUSDT")
+TRADE = Trade(
+    venue="binance", symbol="BTCUSDT", exchange_time=START, received_time=START, available_at=START,
+    channel=Channel.TRADES, id="1", after=None, price=D("1.10"), size=D("2"), side=Side.BUY,
+)
 
 
 def trades(folder, first, last, *, exchange="binance", name="a.csv", start=START, every=SECOND):
@@ -168,6 +177,120 @@ def test_where_ids_prove_nothing_the_seams_are_gaps(tmp_path):
     assert told() == [("20", "1000"), ("1100", "3000")]
 
 
+@pytest.mark.parametrize("until", [1, 2, 3, 5])
+def test_an_import_that_ends_in_front_of_what_is_stored_is_never_called_complete(until, tmp_path):
+    """Where ids prove nothing; the same command goes on, and then only the seams are left."""
+    def bybit(first, last):
+        return trades(tmp_path, first, last, exchange="bybit-spot")
+
+    def told():
+        return {(it.after, it.before) for it in facts(tmp_path / "s").gaps}
+
+    brought(tmp_path / "s", bybit(10_000, 10_100))
+    path, asked = bybit(1, 6_000), iter([False] * until + [True] * 99)
+    assert brought(tmp_path / "s", path, stopped=lambda: next(asked)).events == until * 1_000
+    assert told() == {("1", "10000")}
+    with Lake(tmp_path / "s") as lake:
+        parts = [completeness(lake, Selection(start=START + at * SECOND, end=START + (at + 10) * SECOND))
+                 for at in (100, until * 1_000 - 5, until * 1_000 + 50, 9_000, 10_050)]
+        assert [it.complete for it in parts] == [False, False, False, False, True]
+    assert brought(tmp_path / "s", path).new["trades"] == 6_000 - until * 1_000
+    assert told() == {("6000", "10000")}
+    assert brought(tmp_path / "s", path).new == Counter()
+    brought(tmp_path / "s", bybit(5_000, 10_050))
+    assert told() == set()
+    brought(tmp_path / "t", bybit(1, 10_100))
+    with Lake(tmp_path / "s") as mine, Lake(tmp_path / "t") as one:
+        left, right = (
+            [(it.end, it.volume, it.trades, it.complete) for it in lake.candles(interval="1m")] for lake in (mine, one))
+    assert left == right
+
+
+def test_a_file_over_a_part_of_a_seam_leaves_what_is_left_of_it(tmp_path):
+    def bybit(first, last):
+        return trades(tmp_path, first, last, exchange="bybit-spot")
+
+    for first, last, left in (
+        (1, 10, []), (100, 110, [("10", "100")]), (40, 50, [("10", "40"), ("50", "100")]),
+        (30, 40, [("10", "30"), ("50", "100")]), (60, 60, [("10", "30"), ("50", "60"), ("60", "100")]),
+        (5, 105, []),
+    ):
+        brought(tmp_path / "s", bybit(first, last))
+        assert [(it.after, it.before) for it in facts(tmp_path / "s").gaps] == left
+
+
+def test_the_next_trade_that_is_stored_is_found_without_reading_those_behind_it(tmp_path, monkeypatch):
+    brought(tmp_path / "s", trades(tmp_path, 9_000, 12_000, exchange="bybit-spot"))
+    first = structs.replace(TRADE, venue="bybit")
+    loaded, real = [], Lake.trades
+
+    def counted(lake, *asked):
+        found = real(lake, *asked)
+        loaded.append(len(found))
+        return found
+
+    monkeypatch.setattr(Lake, "trades", counted)
+    for where in ("journal", "lake"):
+        with Lake(tmp_path / "s") as lake:
+            found = seams(lake, first, structs.replace(first, id="2", exchange_time=START + SECOND))
+        assert [(it.after, it.before, it.cause) for it in found.before] == [("1", "9000", COMING)], where
+        assert [(it.after, it.before, it.cause) for it in found.behind] == [("2", "9000", UNTOLD)], where
+        compact(tmp_path / "s", TODAY)
+    assert max(loaded) == 1
+
+
+@pytest.mark.parametrize("exchange", ["binance", "bybit-spot"])
+def test_trades_without_a_side_are_left_out_and_are_a_gap(exchange, tmp_path):
+    path = trades(tmp_path, 1, 400, exchange=exchange)
+    rows = path.read_text().splitlines()
+    for at in (100, 101, 200):
+        rows[at] = rows[at].replace("sell", "unknown").replace("buy", "unknown")
+    path.write_text("\n".join(rows) + "\n")
+    done = brought(tmp_path / "s", path)
+    assert (done.events, done.left_out, done.new["trades"]) == (400, 3, 397)
+    assert [(it.after, it.before) for it in facts(tmp_path / "s").gaps] == [("99", "102"), ("199", "201")]
+    assert brought(tmp_path / "s", path).new == Counter()
+
+
+def test_one_id_with_two_trades_in_a_file_refuses_it(tmp_path):
+    path = trades(tmp_path, 1, 400)
+    rows = path.read_text().splitlines()
+    path.write_text("\n".join([*rows, rows[399]]) + "\n")
+    assert brought(tmp_path / "s", path).new["trades"] == 400
+    price, size, time = (rows[399].replace(*it) for it in ((".50,", ".51,"), (",0.", ",1."), ("172311", "172310")))
+    for row in (price, size, time):
+        path.write_text("\n".join([*rows, row]) + "\n")
+        with pytest.raises(UsageError, match="line 402: the id 399 has another trade before"):
+            brought(tmp_path / "t", path)
+    assert not (tmp_path / "t").exists()
+
+
+def test_ids_are_remembered_within_bounds(monkeypatch):
+    monkeypatch.setattr("onetape.service.contradictions.REMEMBERED", 10)
+    ids, price = Ids(), D("1.10")
+    made = [structs.replace(TRADE, id=str(n), price=price) for n in range(100)]
+    assert not any(ids.contradicts(it) for it in made)
+    other = [structs.replace(it, price=D("1.11")) for it in made]
+    assert [ids.contradicts(it) for it in (other[99], other[91], other[50])] == [True, True, False]
+
+
+@pytest.mark.parametrize("exchange", ["binance", "bybit-spot"])
+@pytest.mark.parametrize("where", ["journal", "lake"])
+def test_what_contradicts_the_store_is_counted_and_the_store_stays(exchange, where, tmp_path):
+    path = trades(tmp_path, 1, 12_000, exchange=exchange, every=SECOND // 20)
+    assert brought(tmp_path / "s", path).contradicted == 0
+    if where == "lake":
+        compact(tmp_path / "s", TODAY)
+    before = state(tmp_path / "s")
+    assert brought(tmp_path / "s", path).contradicted == 0
+    text = path.read_text()
+    path.write_text(text.replace("106.50", "116.50"))
+    done = brought(tmp_path / "s", path)
+    assert (done.contradicted, done.new) == (text.count("106.50"), Counter())
+    assert " 6 is sell 0.70 at 106.50 in the store, and sell 0.70 at 116.50 in the file" in done.contradiction
+    assert state(tmp_path / "s")[0] == before[0]
+
+
 def test_a_venue_of_ones_own_is_kept_and_leaves_again(tmp_path):
     brought(tmp_path / "s", trades(tmp_path, 1, 90, exchange="bitmex"), venue="bitmex")
     with Lake(tmp_path / "s") as lake, lake.connect() as duck:
@@ -178,12 +301,44 @@ def test_a_venue_of_ones_own_is_kept_and_leaves_again(tmp_path):
         assert lake.verify() == []
 
 
-def test_aggregates_are_a_tape_of_their_own(tmp_path):
-    path = trades(tmp_path, 1, 90)
+@pytest.mark.parametrize("first", [Channel.TRADES, Channel.AGG_TRADES])
+def test_trades_beside_aggregates_of_the_same_instrument_are_refused(first, tmp_path):
+    """And the file that fits comes as if nobody had tried."""
+    second = Channel.AGG_TRADES if first is Channel.TRADES else Channel.TRADES
+    older, newer = trades(tmp_path, 1, 90, name="a.csv"), trades(tmp_path, 91, 400, name="b.csv")
+    brought(tmp_path / "s", older, channel=first)
+    before = state(tmp_path / "s")
+    with pytest.raises(UsageError, match=f"is kept as {first} in this store: import its {second} into another one"):
+        brought(tmp_path / "s", newer, channel=second)
+    assert state(tmp_path / "s") == before
+    assert brought(tmp_path / "s", trades(tmp_path, 1, 9, exchange="okex"), channel=second).new["trades"] == 9
+    brought(tmp_path / "s", newer, channel=first)
+    brought(tmp_path / "t", trades(tmp_path, 1, 400), channel=first)
+    with Lake(tmp_path / "s") as mine, Lake(tmp_path / "t") as one:
+        left, right = (
+            [(it.end, it.trades, it.complete) for it in lake.candles(Selection(venue="binance"), interval="1m")]
+            for lake in (mine, one))
+    assert left == right
+
+
+@pytest.mark.parametrize("layout", ["books", "klines", "one trade"])
+def test_whatever_came_first_of_an_instrument_the_candles_of_its_trades_are_all_there(layout, tmp_path):
+    us, path = START // 1_000, tmp_path / "BTCUSDT-1m-2024-08-08.csv"
+    match layout:
+        case "books":
+            path.write_text(f"{BOOKS}\nbinance,BTCUSDT,{us},{us},true,bid,1,1\n")
+        case "klines":
+            path.write_text(f"{us // 1_000},1,2,0.5,1.5,10,{us // 1_000 + 59_999},15,3,4,6,0\n")
+        case _:
+            path = trades(tmp_path, 1, 1)
+    brought(tmp_path / "s", path, venue="binance")
+    path = trades(tmp_path, 1, 400)
     brought(tmp_path / "s", path)
-    assert brought(tmp_path / "s", path, channel=Channel.AGG_TRADES).new["trades"] == 90
-    with Lake(tmp_path / "s") as lake:
-        assert Counter(it.channel for it in lake.trades()) == {Channel.TRADES: 90, Channel.AGG_TRADES: 90}
+    brought(tmp_path / "t", path)
+    with Lake(tmp_path / "s") as mine, Lake(tmp_path / "t") as one:
+        left, right = (
+            [(it.interval, it.end, it.volume, it.trades, it.complete) for it in lake.candles()] for lake in (mine, one))
+    assert left == right
 
 
 def test_a_book_that_was_imported_is_unbroken(tmp_path):
@@ -283,6 +438,21 @@ def test_killed_again_and_again_it_comes_to_the_same_end(tmp_path):
     assert facts(tmp_path / "s").complete
     with Lake(tmp_path / "s") as lake:
         assert lake.verify() == []
+
+
+def test_killed_in_front_of_what_is_stored_it_is_not_called_complete(tmp_path):
+    """Where ids prove nothing."""
+    brought(tmp_path / "s", trades(tmp_path, 40_000, 40_010, exchange="bybit-spot"))
+    path = trades(tmp_path, 1, 6_000, exchange="bybit-spot")
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, tmp_path / "s", path, str(TODAY), "3"], check=False, timeout=120,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2] / "src")})
+    assert done.returncode == -signal.SIGKILL
+    with Lake(tmp_path / "s") as lake:
+        assert 11 < lake.count("trades") < 6_011
+    assert [(it.after, it.before) for it in facts(tmp_path / "s").gaps] == [("1", "40000")]
+    brought(tmp_path / "s", path)
+    assert [(it.after, it.before) for it in facts(tmp_path / "s").gaps] == [("6000", "40000")]
 
 
 def test_beside_a_writer_it_is_refused(tmp_path):

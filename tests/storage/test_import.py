@@ -11,7 +11,19 @@ from hypothesis import strategies as st
 
 from onetape.clock import MINUTE
 from onetape.errors import UsageError
-from onetape.model import BookDelta, BookSnapshot, Channel, FeedStatus, InstrumentId, Quote, Side, Source, TrustState
+from onetape.model import (
+    BookDelta,
+    BookSnapshot,
+    Channel,
+    FeedStatus,
+    InstrumentId,
+    Quote,
+    Side,
+    Skipped,
+    Source,
+    Trade,
+    TrustState,
+)
 from onetape.storage.formats import source
 from onetape.storage.formats.exchanges import exchange, instrument, name
 from onetape.storage.formats.recognise import opened
@@ -230,7 +242,7 @@ WRONG = [
 ] + [
     ("amount", "0.50", it) for it in ("NaN", "-inf", "-0.5", "0", "")
 ] + [
-    ("side", "buy", it) for it in ("unknown", "", "BUY", "bid")
+    ("side", "buy", it) for it in ("none", "", "BUY", "bid")
 ] + [
     ("symbol", "BTCUSDT", it) for it in (
         "../../x", "=cmd()", "", "a b", "a\tb", "\x1b[31m", "x" * 81, "a/../b", "'; --")
@@ -260,7 +272,7 @@ def test_a_bad_level_is_named_by_its_line(bad, tmp_path):
 @pytest.mark.parametrize("bad", [
     SPOT_AGG.replace("True,True", "maybe,True"), SPOT_AGG.replace("9,", "x,", 1), SPOT_AGG.replace(str(MS), "1000"),
     SPOT_AGG.replace("61000.10000000", "NaN"), SPOT_AGG.replace("0.00100000", "0"), SPOT_AGG.replace("11,12", "a,b"),
-    SPOT_AGG + ",1", USDM_TRADE,
+    SPOT_AGG + ",1", USDM_TRADE, SPOT_AGG.rpartition(",")[0], SPOT_AGG.replace("61000.10000000", "6e4"),
 ])
 def test_a_bad_row_of_an_archive_is_named_by_its_line(bad, tmp_path):
     path = file(tmp_path, SPOT_AGG, bad, name="BTCUSDT-aggTrades-2024-08-08.csv")
@@ -270,10 +282,25 @@ def test_a_bad_row_of_an_archive_is_named_by_its_line(bad, tmp_path):
 @pytest.mark.parametrize("bad", [
     KLINE.replace("2.0,0.5", "0.4,0.5"), KLINE.replace("1.0,", "0,", 1), KLINE.replace(",3,", ",x,"),
     KLINE.replace(str(MS + 59_999), str(MS - 1)), KLINE.replace("10.00", "inf"),
+    KLINE.replace("10.00", "1E1"),
 ])
 def test_a_bad_candle_is_named_by_its_line(bad, tmp_path):
     path = file(tmp_path, KLINE, bad, name="BTCUSDT-1m-2024-08-08.csv")
     assert refused(path, venue="binance").startswith("line 2: ")
+
+
+def test_a_trade_without_a_side_is_skipped_and_all_else_of_it_is_checked(tmp_path):
+    unknown = GOOD.replace("buy", "unknown")
+    found = events(file(tmp_path, TRADES, GOOD, unknown.replace(",7,", ",8,"), GOOD.replace(",7,", ",9,")))
+    assert [type(it) for it in found] == [Trade, Skipped, Trade]
+    assert (found[1].first, found[1].last, found[1].after, found[1].exchange_time) == ("8", "8", 7, US * 1_000)
+    assert refused(file(tmp_path, TRADES, unknown.replace("1.10", "-1"))).startswith("line 2: ")
+
+
+def test_quoted_fields_are_read_as_they_were_written(tmp_path):
+    rows = [GOOD.replace("binance", "bybit-spot").replace(",7,", f",{it},") for it in ('"a,b"', '"q""r"', "=1+1")]
+    assert [it.id for it in events(file(tmp_path, TRADES, *rows))] == ["a,b", 'q"r', "=1+1"]
+    assert refused(file(tmp_path, TRADES, GOOD.replace(",7,", ',"7,'))).startswith("line 2: not quoted as in CSV")
 
 
 def test_of_a_level_more_than_any_book_has_is_refused(tmp_path, monkeypatch):
@@ -367,6 +394,13 @@ def test_an_archive_of_several_files_a_folder_and_nothing_at_all_are_refused(tmp
     assert refused(path) == "holds 2 files: unpack it, and import them one by one"
     assert refused(tmp_path) == "is a folder: name a file"
     assert refused(tmp_path / "no.csv") == "cannot be read: No such file or directory"
+
+
+def test_a_mark_at_the_beginning_is_no_part_of_the_first_row(tmp_path):
+    path = tmp_path / "BTCUSDT-aggTrades-2024-08-08.csv"
+    for text in (f"{SPOT_AGG}\n", f"{TRADES}\n{GOOD}\n"):
+        path.write_text(text, encoding="utf-8-sig")
+        assert len(events(path)) == 1
 
 
 def test_a_format_that_is_named_has_to_be_it(tmp_path):

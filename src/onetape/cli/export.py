@@ -1,7 +1,7 @@
 """``onetape export``: a store as files that other programs read."""
 import signal
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -121,12 +121,20 @@ def export(
         facts = _facts(duck, lake, order, selection)
         pairs = lake.pairs()
     if json:
-        print_json({
-            "files": [{"file": str(it.path), "rows": str(it.rows), "note": it.note} for it in done],
-            "rows": str(sum(it.rows for it in done)), "complete": None if facts is None else facts.complete,
-            "gaps": [] if facts is None else [gap_row(it, pairs) for it in facts.gaps],
-        })
-        return
+        _print_json(done, facts, pairs)
+    else:
+        _print(done, facts, pairs)
+
+
+def _print_json(done: "list[Done]", facts: "Completeness | None", pairs: Mapping[tuple[str, str], str]) -> None:
+    print_json({
+        "files": [{"file": str(it.path), "rows": str(it.rows), "note": it.note} for it in done],
+        "rows": str(sum(it.rows for it in done)), "complete": None if facts is None else facts.complete,
+        "gaps": [] if facts is None else [gap_row(it, pairs) for it in facts.gaps],
+    })
+
+
+def _print(done: "list[Done]", facts: "Completeness | None", pairs: Mapping[tuple[str, str], str]) -> None:
     for it in done:
         print(f"{it.path}: {it.rows:,} rows" + (f"; {it.note}" if it.note else ""))
     if not done:
@@ -142,6 +150,8 @@ def _order(
     from onetape.model import Channel
     from onetape.storage.formats.flat import COMPRESSIONS
 
+    if out == "-":
+        raise UsageError("--out - is none: a file is named when it is whole, and a pipe has no name; name a file")
     own = {"incremental_book_L2": "tardis", "hftbacktest": "hftbacktest"}.get(what)
     if own is not None and format not in (None, own):
         raise UsageError(f"{what} is not written as {format}: leave out --format")
@@ -226,10 +236,10 @@ def _write(
 
 def _tapes(lake: "Lake", order: Order, ids: "Iterable[InstrumentId]") -> "dict[InstrumentId, Channel]":
     """The channel of each instrument's trades; of those that have any."""
-    from onetape.storage.restore import feeding
+    from onetape.storage.restore import fed
 
     coverage = lake.coverage()
-    found = {id: order.channel or feeding(lake, coverage, id) for id in ids}
+    found = {id: order.channel or fed(lake, coverage, id) for id in ids}
     return {id: channel for id, channel in found.items() if channel is not None}
 
 
@@ -248,9 +258,20 @@ def _facts(
     if order.what == "trades" and order.format != "tardis":
         return completeness(lake, selection)
     ids = instruments(duck, selection, ("trades",) if order.what == "trades" else (order.tables[0],))
+    if order.what == "candles":  # those that are gone by policy had some
+        ids += [id for id in _chosen(lake, selection) if tuple(id) in lake.pruned("candles")]
     tapes = {(*id, channel) for id, channel in _tapes(lake, order, ids).items()}
     return completeness(
         lake, selection, tapes=tapes, table="candles" if order.what == "candles" else "trades")
+
+
+def _chosen(lake: "Lake", selection: "Selection") -> "Iterator[InstrumentId]":
+    from onetape.model import InstrumentId
+
+    for it in lake.instruments():
+        id = InstrumentId(it.venue, it.symbol)
+        if selection.venue in (None, id.venue) and (selection.instruments is None or id in selection.instruments):
+            yield id
 
 
 @contextmanager

@@ -8,7 +8,7 @@ import typer
 from onetape.cli.main import app
 from onetape.cli.options import DEFAULT, Store
 from onetape.cli.output import print_json
-from onetape.errors import UsageError
+from onetape.errors import OneTapeError, UsageError
 
 if TYPE_CHECKING:
     from onetape.service.importing import Imported
@@ -39,6 +39,10 @@ def import_(
     Of Tardis: trades, incremental_book_L2, quotes, book_snapshot_N. Of data.binance.vision: trades, aggTrades, klines,
     of spot and of futures. What a file is, its first line says. It is checked whole before anything of it is stored.
     Trades that are there are known; the same file again adds nothing. After Ctrl-C the same command goes on.
+    Of one instrument a store takes trades or agg_trades, never one beside the other.
+
+    Trades of Tardis without a side are left out, and what is missing there is a gap. Exit code 1: some trades are not
+    what is stored under their ids, which stays as it was.
 
     Examples:
 
@@ -73,9 +77,13 @@ def import_(
         print_json({
             "file": str(path), "format": file.format, "layout": file.layout, "events": str(done.events),
             "new": {table: str(rows) for table, rows in sorted(done.new.items())},
+            "left_out": str(done.left_out), "contradicted": str(done.contradicted),
         })
     else:
         _show(done, f"{file.layout} of {file.format}")
+    if done.contradicted:
+        rows = f"{done.contradicted:,} row{'s contradict' if done.contradicted > 1 else ' contradicts'}"
+        raise OneTapeError(f"{path}: {rows} what is stored, which stays as it was: {done.contradiction}")
     if halted:
         raise typer.Abort
 
@@ -85,3 +93,6 @@ def _show(done: "Imported", what: str) -> None:
     rows = ", ".join(f"{count:,} {table.replace('_', ' ')}" for table, count in sorted(done.new.items()))
     print(f"{done.events:,} {what}: {of}")
     print(f"new in the store: {rows or 'nothing'}")
+    if done.left_out:
+        trades = "trades" if done.left_out > 1 else "trade"
+        print(f"{done.left_out:,} {trades} without a side left out: what is missing there is on record as a gap")

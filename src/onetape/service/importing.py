@@ -30,9 +30,7 @@ BATCH = 2_000
 LONGEST = 6 * HOUR
 """Of a batch, in the time of the file: ids of older hours may be forgotten, and are then looked for in the store."""
 YEAR = 366 * DAY  # candles have no such ids, and the journal would begin a file for each batch of another hour
-LOOK = 1_000  # events between two looks at whether to stop
-COMPARED = 5_000
-"""Events that are compared at once with what is stored."""
+LOOK = 1_000  # events between two looks at whether to stop, and that are compared with the store at once
 TapeId = tuple[str, str, Channel]
 LEFT_OUT = "trades without a side were left out"
 
@@ -180,7 +178,7 @@ def _together(found: Iterable[tuple[int, Event]]) -> Iterator[Sequence[Event]]:
     try:
         for _, it in found:
             events.append(it)
-            if len(events) == COMPARED:
+            if len(events) == LOOK:
                 yield events
                 events = []
     except OneTapeError:

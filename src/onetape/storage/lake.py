@@ -122,12 +122,15 @@ class Lake:
         """
         return consistently(self._store, lambda moment: self._trades(moment, selection, as_of))
 
-    def spans(self, selection: Selection = ALL, *, as_of: int | None = None) -> dict[TapeId, Span]:
+    def spans(
+        self, selection: Selection = ALL, *, as_of: int | None = None, behind: int | None = None,
+    ) -> dict[TapeId, Span]:
         """Exchange times of the first and the last stored trade of each tape; ``as_of`` as of ``trades``.
 
-        The times and the limit of the selection do not matter.
+        ``behind``: of what is later than that, ns. The times and the limit of the selection do not matter.
         """
-        query = Query("trades", known_by(Where(), as_of), "exchange_time", ("channel",))
+        where = Where() if behind is None else Where().also("exchange_time > ?", behind)
+        query = Query("trades", known_by(where, as_of), "exchange_time", ("channel",))
         found = consistently(self._store, lambda moment: self._spans(moment, selection, query))
         return {(venue, symbol, Channel(channel)): span for (venue, symbol, channel), span in found.items()}
 

@@ -22,6 +22,7 @@ from onetape.storage.formats.rows import (
     fields,
     held,
     millis_or_micros,
+    plain,
 )
 from onetape.storage.formats.source import Lines
 from onetape.venues.base import whole
@@ -57,13 +58,12 @@ def reader(layout: str) -> Read:
 
 def trades(lines: Lines, wanted: Wanted) -> Iterator[tuple[int, Event]]:
     """id, price, quantity, quote quantity, time, buyer is maker; of spot also whether it was the best match."""
-    id: InstrumentId | None = None
+    id, count = None, 0  # columns: as many as in the first row, for a row that was cut has fewer
     for line, text in lines:
         try:
-            columns = text.split(",")
-            if len(columns) not in (6, 7):
-                raise ValueError(f"{len(columns)} columns, not 6 or 7")
-            id = id or _instrument(wanted, spot=len(columns) == 7)
+            count = count or (7 if text.count(",") == 7 - 1 else 6)
+            columns = fields(text, count)
+            id = id or _instrument(wanted, spot=count == 7)
             yield line, _trade(wanted, id, columns[0], columns[1], columns[2], columns[4], columns[5])
         except REFUSALS as error:
             raise bad(wanted, line, error) from error
@@ -71,13 +71,12 @@ def trades(lines: Lines, wanted: Wanted) -> Iterator[tuple[int, Event]]:
 
 def aggregates(lines: Lines, wanted: Wanted) -> Iterator[tuple[int, Event]]:
     """id, price, quantity, first and last single trade, time, buyer is maker; of spot also whether the best match."""
-    id: InstrumentId | None = None
+    id, count = None, 0  # columns: as many as in the first row, for a row that was cut has fewer
     for line, text in lines:
         try:
-            columns = text.split(",")
-            if len(columns) not in (7, 8):
-                raise ValueError(f"{len(columns)} columns, not 7 or 8")
-            id = id or _instrument(wanted, spot=len(columns) == 8)
+            count = count or (8 if text.count(",") == 8 - 1 else 7)
+            columns = fields(text, count)
+            id = id or _instrument(wanted, spot=count == 8)
             singles = columns[3], columns[4]
             yield line, _trade(wanted, id, columns[0], columns[1], columns[2], columns[5], columns[6], singles)
         except REFUSALS as error:
@@ -105,7 +104,7 @@ def _trade(
     return checked(Trade(
         venue=id.venue, symbol=id.symbol, exchange_time=at, received_time=at, available_at=at,
         channel=Channel.TRADES if singles is None else Channel.AGG_TRADES, id=str(number), after=number - 1,
-        price=positive(price), size=positive(size), side=Side.SELL if _MAKER[maker] else Side.BUY,
+        price=positive(plain(price)), size=positive(plain(size)), side=Side.SELL if _MAKER[maker] else Side.BUY,
         source=Source.BACKFILL, first_id=first, last_id=last,
     ), wanted.today)
 
@@ -118,7 +117,7 @@ def _single(text: str) -> str | None:
 def _candle(id: InstrumentId, columns: list[str], wanted: Wanted) -> Candle:
     start, last = (millis_or_micros(columns[at], wanted.today) for at in (0, 6))
     end = last + (MILLISECOND if last % SECOND == 999 * MILLISECOND else 1_000)
-    open, high, low, close = (held(it) for it in columns[1:5])
+    open, high, low, close = (held(plain(it)) for it in columns[1:5])
     if not 0 < low <= min(open, close) <= max(open, close) <= high:
         raise ValueError(f"not a candle: {','.join(columns[1:5])[:80]}")
     if end > wanted.today:
@@ -126,8 +125,8 @@ def _candle(id: InstrumentId, columns: list[str], wanted: Wanted) -> Candle:
     return Candle(
         venue=id.venue, symbol=id.symbol, exchange_time=end, received_time=end, available_at=end,
         interval=_interval(start, end), start=start, end=end, open=open, high=high, low=low, close=close,
-        volume=held(columns[5]), quote_volume=held(columns[7]), vwap=None, trades=whole(columns[8]),
-        taker_buy_volume=held(columns[9]), complete=True, final=True, source="venue",
+        volume=held(plain(columns[5])), quote_volume=held(plain(columns[7])), vwap=None, trades=whole(columns[8]),
+        taker_buy_volume=held(plain(columns[9])), complete=True, final=True, source="venue",
     )
 
 

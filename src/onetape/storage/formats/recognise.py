@@ -31,7 +31,8 @@ class Opened(Struct, frozen=True):
 
     def events(self, tell: Callable[[int], None] = lambda _: None) -> Iterator[tuple[int, Event]]:
         """With the numbers of their lines. Raises UsageError, which names the line, when it comes to what is wrong."""
-        with closing(lines(self.wanted.path, tell)) as found:  # type: ignore[type-var]  # a generator, and it can be closed
+        found = lines(self.wanted.path, tell)
+        with closing(found):  # type: ignore[type-var]  # a generator, and it can be closed
             if self.head:
                 next(found, None)
             yield from self.read(_no_empty_end(found, self.wanted), self.wanted)
@@ -44,7 +45,6 @@ def opened(wanted: Wanted, format: str | None = None) -> Opened:
         first = next((text for _, text in found), None)
     if first is None:
         raise UsageError(f"{path} is empty")
-    first = first.removeprefix("\ufeff")
     if (of_tardis := tardis_csv.reader(first)) is not None:
         it = Opened(wanted, "tardis", of_tardis[0], True, bytes, of_tardis[1])
     elif (of_binance := binance_csv.recognised(first)) is not None:

@@ -1,4 +1,5 @@
 """What rows of any format have in common: how their fields are read, and refused."""
+import csv
 from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -43,10 +44,20 @@ def bad(wanted: Wanted, line: int, error: object) -> UsageError:
 
 def fields(line: str, count: int) -> list[str]:
     """Raises ValueError."""
-    found = line.split(",")
+    found = columns(line)
     if len(found) != count:
         raise ValueError(f"{len(found)} columns, not {count}")
     return found
+
+
+def columns(line: str) -> list[str]:
+    """Raises ValueError."""
+    if '"' not in line:  # as nearly all are
+        return line.split(",")
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error as error:
+        raise ValueError(f"not quoted as in CSV: {error}") from error
 
 
 def micros(text: str, today: int) -> int:
@@ -64,6 +75,13 @@ def _possible(time: int, text: str, today: int) -> int:
     if not EARLIEST <= time <= today + DAY:
         raise ValueError(f"an absurd time: {text}")
     return time
+
+
+def plain(text: str) -> str:
+    """Of a venue that never writes an exponent. Raises ValueError."""
+    if "e" in text or "E" in text:
+        raise ValueError(f"no number has an exponent here: {text[:60]}")
+    return text
 
 
 def held(text: str) -> Decimal:

@@ -6,6 +6,7 @@ it ever becomes a path.
 import gzip
 import zipfile
 import zlib
+from codecs import BOM_UTF8 as BOM
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,8 @@ def lines(path: Path, tell: Callable[[int], None] = lambda _: None) -> Lines:
                     raise UsageError(f"{path} line {line} is longer than {BLOCK:,} bytes")
                 if not found:
                     continue
+                if number == 1:
+                    whole = whole.removeprefix(BOM)
                 for text in _text(path, whole, number).split("\n"):
                     yield number, text.removesuffix("\r")
                     number += 1

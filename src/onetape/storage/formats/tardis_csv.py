@@ -20,9 +20,10 @@ from onetape.model import (
 from onetape.model.levels import Level
 from onetape.model.numbers import level_number, positive
 from onetape.storage.formats.exchanges import instrument
-from onetape.storage.formats.rows import REFUSALS, Read, Wanted, after, bad, checked, fields, micros
+from onetape.storage.formats.rows import REFUSALS, Read, Wanted, after, bad, checked, columns, fields, micros
 from onetape.storage.formats.source import Lines
 from onetape.storage.formats.tardis import BOOKS, HEAD, TRADES
+from onetape.tape.validation import skipped
 
 QUOTES = f"{HEAD},ask_amount,ask_price,bid_price,bid_amount"
 DEEPEST = 1_000
@@ -53,7 +54,10 @@ def _snapshots(depth: int) -> str:
 
 
 def trades(lines: Lines, wanted: Wanted) -> Iterator[tuple[int, Event]]:
-    """Kraken's have no ids before 2024: the time and a count of those of the same time stand for them."""
+    """Kraken's have no ids before 2024: the time and a count of those of the same time stand for them.
+
+    Where the venue did not say who took, Tardis says ``unknown``: such a trade is none of ours, and is skipped.
+    """
     find, today, channel = _finder(wanted), wanted.today, wanted.channel or Channel.TRADES
     counted: dict[InstrumentId, tuple[str, int]] = {}
     for line, text in lines:
@@ -71,11 +75,11 @@ def trades(lines: Lines, wanted: Wanted) -> Iterator[tuple[int, Event]]:
             event = checked(Trade(
                 venue=id.venue, symbol=id.symbol, exchange_time=micros(timestamp, today), received_time=received,
                 available_at=received, channel=channel, id=name, after=before, price=positive(price),
-                size=positive(amount), side=_side_of(_SIDES, side), source=Source.BACKFILL,
+                size=positive(amount), side=_side_of(_TRADED, side), source=Source.BACKFILL,
             ), today)
         except REFUSALS as error:
             raise bad(wanted, line, error) from error
-        yield line, event
+        yield line, event if side in _SIDES else skipped(event, SIDELESS, event.exchange_time, received)
 
 
 def books(lines: Lines, wanted: Wanted) -> Iterator[tuple[int, Event]]:
@@ -89,28 +93,11 @@ def books(lines: Lines, wanted: Wanted) -> Iterator[tuple[int, Event]]:
     head, start, bids, asks = ("", "", "", "", ""), 0, list[Level](), list[Level]()
 
     def told() -> Iterator[Event]:
-        exchange, symbol, timestamp, local, whole = head
-        id, time, at = find(exchange, symbol), micros(timestamp, today), micros(local, today)
-        here = count.get(id, 0)
-        count[id] = here + 1
-        levels = Levels.of(bids), Levels.of(asks)
-        if whole == "false":
-            snapped[id] = False
-            yield BookDelta(
-                venue=id.venue, symbol=id.symbol, exchange_time=time, received_time=at, available_at=at, after=here,
-                sequence=here + 1, bids=levels[0], asks=levels[1],
-            )
-            return
-        anew = not snapped.get(id, True)
-        snapped[id] = True
-        if anew:
-            yield _status(id, time, at, TrustState.STALE)
-        yield BookSnapshot(
-            venue=id.venue, symbol=id.symbol, exchange_time=time, received_time=at, available_at=at, sequence=here + 1,
-            bids=levels[0], asks=levels[1], depth=0, verification="none",
-        )
-        if anew:
-            yield _status(id, time, at, TrustState.LIVE)
+        id, whole = find(*head[:2]), head[4] == "true"
+        count[id] = count.get(id, 0) + 1
+        times = micros(head[2], today), micros(head[3], today)
+        yield from _message(id, *times, count[id], (bids, asks), whole=whole, anew=whole and not snapped.get(id, True))
+        snapped[id] = whole
 
     line = 0
     for line, text in lines:
@@ -132,6 +119,26 @@ def books(lines: Lines, wanted: Wanted) -> Iterator[tuple[int, Event]]:
     if start:
         for it in told():
             yield line, it
+
+
+def _message(
+    id: InstrumentId, time: int, at: int, nth: int, levels: tuple[list[Level], list[Level]], *, whole: bool, anew: bool,
+) -> Iterator[Event]:
+    bids, asks = map(Levels.of, levels)
+    if not whole:
+        yield BookDelta(
+            venue=id.venue, symbol=id.symbol, exchange_time=time, received_time=at, available_at=at, after=nth - 1,
+            sequence=nth, bids=bids, asks=asks,
+        )
+        return
+    if anew:
+        yield _status(id, time, at, TrustState.STALE)
+    yield BookSnapshot(
+        venue=id.venue, symbol=id.symbol, exchange_time=time, received_time=at, available_at=at, sequence=nth,
+        bids=bids, asks=asks, depth=0, verification="none",
+    )
+    if anew:
+        yield _status(id, time, at, TrustState.LIVE)
 
 
 def quotes(lines: Lines, wanted: Wanted) -> Iterator[tuple[int, Event]]:
@@ -158,7 +165,7 @@ def snapshots(lines: Lines, wanted: Wanted, depth: int) -> Iterator[tuple[int, E
     find, today = _finder(wanted), wanted.today
     for line, text in lines:
         try:
-            exchange, symbol, timestamp, local, *levels = text.split(",")
+            exchange, symbol, timestamp, local, *levels = columns(text)
             if len(levels) != 4 * depth:
                 raise ValueError(f"{len(levels) + 4} columns, not {4 * depth + 4}")
             id, received = find(exchange, symbol), micros(local, today)
@@ -173,7 +180,9 @@ def snapshots(lines: Lines, wanted: Wanted, depth: int) -> Iterator[tuple[int, E
         yield line, event
 
 
+SIDELESS = "no side"
 _SIDES = {"buy": Side.BUY, "sell": Side.SELL}
+_TRADED = _SIDES | {"unknown": Side.BUY}  # so that all else of it is checked
 _BOOK_SIDES = {"bid": True, "ask": False}
 T = TypeVar("T")
 

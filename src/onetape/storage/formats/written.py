@@ -35,6 +35,10 @@ def refuse(path: Path, *, force: bool) -> None:
     """Raises UsageError: it may not be written."""
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file, or end the name with / for a file of each instrument")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{path} is no file that can be replaced: name another")
+    if any((it / "journal").is_dir() for it in path.absolute().resolve().parents):
+        raise UsageError(f"{path} lies within a store, which is written by OneTape alone: name another place")
     if path.exists() and not force:
         raise UsageError(f"{path} is there already: name another file, or say --force to replace it")
 
