@@ -52,7 +52,7 @@ def test_it_is_begun_again(scripts):
 
 def test_what_a_person_has_to_mend_ends_the_run(scripts):
     scripts("import sys; sys.exit(sys.stderr.write('onetape: no such database\\n') and 2)")
-    with pytest.raises(UsageError, match="^no such database$"):
+    with pytest.raises(UsageError, match=r"^no such database$"):
         watched(Child("it", []), lambda _: False)
 
 
