@@ -1,13 +1,18 @@
 """`onetape storage prune` and what the upkeep of a store says, as a person or a script meets it."""
 import json
 import os
+from decimal import Decimal as D
 
 import pytest
 
+from onetape.clock import DAY, MINUTE
 from onetape.config import Retention, Settings, limit_of, load
 from onetape.errors import UsageError
+from onetape.model import Channel, Side, Trade
 from onetape.storage.retention import TABLES
-from tests.cli.test_store import good, onetape, refusal, rows
+from onetape.tape.coverage import Covered
+from tests.cli.test_candles import candle, put
+from tests.cli.test_store import START, good, onetape, refusal, rows
 from tests.storage.test_compaction import in_sql, older
 
 
@@ -17,34 +22,58 @@ def compacted(store):
     return store
 
 
+@pytest.fixture
+def later(store):
+    """With a later day: the last one is never pruned."""
+    at = START * 10**6 + 2 * DAY
+    put(store, candle(at + MINUTE), Covered("binance", "ETHUSDT", Channel.TRADES, 99, 99, at, at), Trade(
+        venue="binance", symbol="ETHUSDT", exchange_time=at, received_time=at, available_at=at, channel=Channel.TRADES,
+        id="99", after=None, price=D(1), size=D(1), side=Side.BUY))
+    good("storage", "compact", "--store", store)
+    return store
+
+
 def counts(store):
     return {it["table"]: it["lake"] for it in rows("storage", "status", "--store", store)}
 
 
-def test_what_would_go_is_said_and_then_goes(compacted):
-    before = counts(compacted)
-    asked = ("storage", "prune", "--store", compacted, "--keep", "trades=90d", "--keep", "trades=50GB")
+def test_what_would_go_is_said_and_then_goes(later):
+    before = counts(later)
+    asked = ("storage", "prune", "--store", later, "--keep", "trades=90d", "--keep", "trades=50GB")
     would = good(*asked, "--dry-run")
     assert "2024-08-08" in would
     assert would.endswith("1 files would go; nothing was changed\n")
-    assert counts(compacted) == before
+    assert counts(later) == before
     (row,) = rows(*asked)
     assert (row["table"], row["from"], row["rows"], row["files"]) == ("trades", "2024-08-08", "5", "1")
-    assert counts(compacted) == before | {"trades": "0"}
-    assert "pruned of trades: 5 rows of 2024-08-08 to 2024-08-08" in good("storage", "status", "--store", compacted)
+    assert counts(later) == before | {"trades": "1"}
+    assert "pruned of trades: 5 rows of 2024-08-08 to 2024-08-08" in good("storage", "status", "--store", later)
     assert good(*asked).startswith("0 files no longer count")
-    assert "sound" in good("storage", "verify", "--store", compacted)
+    assert "sound" in good("storage", "verify", "--store", later)
 
 
-def test_the_limits_of_the_settings_hold_and_what_is_gone_is_said_with_every_answer(compacted, tmp_path):
+def test_the_limits_of_the_settings_hold_and_what_is_gone_is_said_with_every_answer(later, tmp_path):
     (tmp_path / "s.toml").write_text('[retention]\ntrades = "90d"\nquotes = ["1d", "1kB"]\n')
-    good("storage", "prune", "--store", compacted, "--config", tmp_path / "s.toml")
-    asked = ("--store", compacted, "--start", "2024-08-08", "--json")
+    good("storage", "prune", "--store", later, "--config", tmp_path / "s.toml")
+    asked = ("--store", later, "--start", "2024-08-08", "--end", "2024-08-09", "--json")
     done = onetape("trades", *asked)
     assert (done.returncode, json.loads(done.stdout)) == (0, [])
     assert "binance ETHUSDT was pruned from 2024-08-08 12:00" in done.stderr
     proof = json.loads(good("trades", *asked, "--proof"))
     assert (proof["complete"], [it["symbol"] for it in proof["pruned"]]) == (False, ["ETHUSDT"])
+
+
+def test_candles_that_are_all_gone_are_said_to_be_pruned(later, tmp_path):
+    good("storage", "prune", "--store", later, "--keep", "trades=90d", "--keep", "candles=90d")
+    for table in ("trades", "candles"):  # as a store that lost its last day too, before that was kept
+        in_sql(later / "catalog.db", f"DELETE FROM lake_files WHERE tbl = '{table}'")
+    asked = ("--store", later, "--start", "2024-08-08", "--end", "2024-08-09")
+    words = "binance ETHUSDT was pruned from 2024-08-08 12:0"
+    assert words in " ".join(good("candles", "show", *asked).split())
+    proof = json.loads(good("candles", "show", *asked, "--json", "--proof"))
+    assert (proof["complete"], [it["symbol"] for it in proof["pruned"]]) == (False, ["ETHUSDT"])
+    told = onetape("export", "candles", *asked, "--out", tmp_path / "candles.csv")
+    assert words in " ".join((told.stdout + told.stderr).split())
 
 
 def test_the_journal_keeps_what_it_is_told_to(compacted):

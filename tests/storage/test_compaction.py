@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import closing
+from decimal import Decimal as D
 from pathlib import Path
 
 import duckdb
@@ -16,7 +17,7 @@ from msgspec import structs
 
 from onetape.clock import DAY, HOUR
 from onetape.errors import UsageError
-from onetape.model import Channel
+from onetape.model import BookSnapshot, Channel, Levels
 from onetape.storage.catalog import open_catalog
 from onetape.storage.compaction import alone, compact, end_of
 from onetape.storage.journal import Journal, files
@@ -281,7 +282,8 @@ def test_a_disk_that_is_really_full_leaves_all_as_it_was_and_readable(small_disk
     store_of(store, [trade(n, size=str(n * 7919 % 10007 + 1)) for n in range(9_000)], [trade(9_000)])
     for free in (0, 4_096, 16_384, 40_000, 80_000, 120_000):
         leave(small_disk, free)
-        with pytest.raises(UsageError, match=r"^[^\n]*cannot be written[^\n]*: the disk is full, \d+ kB are left$"):
+        full = r"^[^\n]*cannot be written: no space left: the disk is full, \d+ kB are left$"
+        with pytest.raises(UsageError, match=full):
             compact(store, NOW)
         with Lake(store) as lake:
             assert len(lake.trades()) == 9_001
@@ -333,6 +335,90 @@ def test_what_two_writers_brought_is_there_once_after_compaction_and_accounted_f
         assert lake.verify() == []
         assert lake.status()["lake"]["files"] == 2
     assert compact(tmp_path, NOW).merged == 0
+
+
+def test_a_trade_that_came_again_after_the_merge_is_there_once(tmp_path):
+    store_of(tmp_path, [trade(n) for n in range(5)])
+    store_of(tmp_path, [trade(n) for n in range(5)], writer="import")
+    assert compact(tmp_path, NOW).merged == 1
+    store_of(tmp_path, [trade(3)], writer="import")
+    assert compact(tmp_path, NOW).merged == 1
+    assert ids(tmp_path) == list(range(5))
+    with Lake(tmp_path) as lake:
+        assert lake.verify() == []
+    assert compact(tmp_path, NOW).merged == 0
+
+
+def book(number, levels):
+    side = Levels.of([(D(number * levels + n + 1), D(n * 7919 % 10007 + 1)) for n in range(levels)])
+    return BookSnapshot(
+        venue=BTC.venue, symbol=BTC.symbol, exchange_time=T0 + number, received_time=T0, available_at=T0 + number,
+        sequence=number, bids=side, asks=side, depth=0, verification="none")
+
+
+def test_books_are_compacted_and_merged_in_the_memory_there_is(tmp_path):
+    """200 levels: all of them in one row group, as of trades, would be too much."""
+    for part in range(2):
+        store_of(tmp_path, [book(part * 6_500 + n, 100) for n in range(6_500)])
+    report = compact(tmp_path, NOW, memory="190MB", merge_at=2)
+    assert (report.rows, report.merged, report.refused) == ({"book_snapshots": 13_000}, 1, [])
+    with Lake(tmp_path) as lake:
+        assert lake.verify() == []
+
+
+def test_books_too_deep_for_a_row_group_become_several_files_that_are_left_as_they_are(tmp_path):
+    store_of(tmp_path, [book(n, 1_600) for n in range(1_600)])  # each of 3,200 levels
+    report = compact(tmp_path, NOW, memory="256MB", merge_at=2)
+    assert (report.rows, report.merged, report.refused) == ({"book_snapshots": 1_600}, 0, [])
+    assert len(parquet(tmp_path)) > 1
+    with Lake(tmp_path) as lake:
+        assert lake.verify() == []
+        (last,) = lake.books()
+    assert last == book(1_599, 1_600)
+
+
+def test_a_partition_that_cannot_be_merged_is_told_and_keeps_nothing_else_from_its_place(tmp_path):
+    for number in range(2):
+        store_of(tmp_path, [trade(number), trade(number, id=ETH)])
+        compact(tmp_path, NOW)
+    overwrite(parquet(tmp_path)[0], 0, bytes(400))
+    report = compact(tmp_path, NOW + 2 * DAY, merge_at=2)
+    assert (report.merged, report.removed) == (1, 1)
+    (told,) = report.refused
+    assert told.startswith(f"the 2 files in {parquet(tmp_path)[0].parent} are not merged: ")
+    assert not (tmp_path / "lake" / ".staging").exists()
+
+
+def test_a_file_with_a_damaged_page_keeps_no_other_out_of_the_lake(tmp_path):
+    store_of(tmp_path, [trade(n) for n in range(5_000)], [trade(5_000)])
+    path = files(tmp_path / "journal" / "main")[0]
+    overwrite(path, 0.5, bytes(3 * 4_096))
+    report = compact(tmp_path, NOW)
+    assert report.rows == {"trades": 1}
+    (told,) = report.refused
+    assert told.startswith(f"{path} stays in the journal: ")
+
+
+def test_who_makes_a_catalog_at_the_same_time_finds_one_and_leaves_nothing_behind(tmp_path):
+    code = """
+from onetape.storage.catalog import open_catalog
+sys.stdin.readline()
+with open_catalog(store) as catalog:
+    catalog.register(sys.argv[3])
+"""
+    tmp_path.joinpath("catalog.new").touch()
+    tmp_path.joinpath("catalog.0.new-journal").touch()
+    names = [f"reader {n}" for n in range(4)]
+    together = [process(code, tmp_path, name, stdin=subprocess.PIPE) for name in names]
+    for it in together:
+        it.stdin.write("\n")
+        it.stdin.flush()
+    for it in together:
+        it.communicate()
+    assert [it.returncode for it in together] == [0] * 4
+    with open_catalog(tmp_path) as catalog:
+        assert sorted(catalog.readers()) == names
+    assert [it.name for it in tmp_path.glob("*.new*")] == []
 
 
 def test_the_catalog_knows_the_checksum_of_every_file_as_sha256sum_says_it(tmp_path):

@@ -4,6 +4,7 @@ import sqlite3
 from contextlib import closing
 
 import pytest
+from msgspec import structs
 
 from onetape.candles.series import StaleRange
 from onetape.clock import DAY, HOUR, MINUTE
@@ -25,6 +26,7 @@ DAYS = 10
 MIDNIGHT = T0 - T0 % DAY
 NOW = MIDNIGHT + DAYS * DAY + HOUR
 """An hour into the eleventh day."""
+TIMES = ("exchange_time", "received_time", "available_at", "start", "end")
 BYBIT = InstrumentId("bybit", "BTCUSDT")
 
 
@@ -119,13 +121,16 @@ def test_each_table_has_its_own_limit_and_without_one_it_stays(tmp_path):
 
 
 def test_every_table_but_gaps_and_coverage_may_have_a_limit(tmp_path):
-    store_of(tmp_path, [trade(1), candle(T0), snapshot(T0), gap(T0), covered(1, 1), *others()])
+    first = [trade(1), candle(T0), snapshot(T0), *others()]
+    store_of(tmp_path, [*first, gap(T0), covered(1, 1)], [
+        structs.replace(it, **{name: getattr(it, name) + DAY for name in TIMES if hasattr(it, name)}) for it in first])
     compact(tmp_path, NOW)
-    going = prune(tmp_path, NOW, dict.fromkeys(TABLES, Limit(age_ns=DAY))).removals
-    assert {it.table for it in going} == set(TABLES)
     with Lake(tmp_path) as lake:
-        assert {table: lake.count(table) for table in (*TABLES, "gaps", "coverage")} == dict.fromkeys(TABLES, 0) | {
-            "gaps": 1, "coverage": 1}
+        before = {table: lake.count(table) for table in TABLES}
+        going = prune(tmp_path, NOW, dict.fromkeys(TABLES, Limit(age_ns=DAY))).removals
+        assert {it.table for it in going} == set(TABLES)
+        assert {table: 2 * lake.count(table) for table in TABLES} == before
+        assert [lake.count(table) for table in ("gaps", "coverage")] == [1, 1]
     sound(tmp_path)
 
 
@@ -135,13 +140,40 @@ def test_what_only_the_journal_has_stays_however_old_it_is(tmp_path):
     assert ids(tmp_path) == [1]
 
 
+def test_the_last_day_of_each_pair_that_is_there_stays_however_long_ago_it_was(tmp_path):
+    store_of(tmp_path, *[[trade(day, time=MIDNIGHT + day * DAY)] for day in range(3)], [
+        trade(9, id=ETH, time=MIDNIGHT + DAY)])
+    compact(tmp_path, NOW)
+    for limit in (Limit(age_ns=DAY), Limit(bytes=1)):
+        prune(tmp_path, NOW + 900 * DAY, {"trades": limit})
+        assert ids(tmp_path) == [9, 2]
+    sound(tmp_path)
+
+
+def test_what_a_merge_left_that_was_killed_goes_before_the_day_it_is_a_copy_of(tmp_path):
+    """Alone it would be taken for what nobody else has."""
+    store_of(tmp_path, *[[trade(n)] for n in range(8)], [trade(8, time=T0 + DAY)])
+    code = """
+import os, signal
+from onetape.storage.catalog import Catalog
+Catalog.replace = lambda *_: os.kill(os.getpid(), signal.SIGKILL)
+compact(store, NOW)
+"""
+    assert in_process(code, tmp_path)[0] == -signal.SIGKILL
+    assert len(parquet(tmp_path)) == 10
+    assert prune(tmp_path, NOW, {"trades": Limit(age_ns=DAY)}).removals[0].rows == 8
+    assert compact(tmp_path, NOW + DAY).orphans == 0
+    assert ids(tmp_path) == [8]
+    sound(tmp_path)
+
+
 def test_a_file_of_the_journal_that_a_reader_needs_stays_though_the_lake_has_lost_its_rows(tmp_path):
-    store_of(tmp_path, [trade(1)], [trade(2)], [trade(3)])
+    store_of(tmp_path, [trade(1)], [trade(2)], [trade(3, time=T0 + DAY)])
     compact(tmp_path, NOW)
     with open_catalog(tmp_path) as catalog:
         catalog.register("postgres")
     prune(tmp_path, NOW, {"trades": Limit(age_ns=DAY)})
-    assert ids(tmp_path) == []  # and the journal does not bring them back
+    assert ids(tmp_path) == [3]  # and the journal does not bring them back
     for _ in range(2):
         compact(tmp_path, NOW + 9 * DAY, keep_journal_ns=0)
         assert len(files(tmp_path / "journal" / "main")) == 3

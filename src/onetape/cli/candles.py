@@ -100,17 +100,17 @@ def _ending_in(selection: "Selection") -> "Selection":
 
 
 def _feeding(lake: "Lake", selection: "Selection") -> "Collection[TapeId]":
-    """The tapes whose trades make the candles."""
+    """The tapes whose trades make the candles, or made those that are gone by policy."""
     from onetape.model import InstrumentId
-    from onetape.storage.restore import feeding
+    from onetape.storage.restore import fed
 
     coverage = lake.coverage()
     ids = [InstrumentId(it.venue, it.symbol) for it in lake.instruments()]
-    fed = {
-        id: feeding(lake, coverage, id) for id in ids if selection.venue in (None, id.venue)
+    channels = {
+        id: fed(lake, coverage, id) for id in ids if selection.venue in (None, id.venue)
         and (selection.instruments is None or id in selection.instruments)
     }
-    return {(*id, channel) for id, channel in fed.items() if channel is not None}
+    return {(*id, channel) for id, channel in channels.items() if channel is not None}
 
 
 # --- built anew -----------------------------------------------------------------------------------------------------

@@ -16,6 +16,13 @@ from onetape.storage.tables import ADDED, LAKE, SCHEMA
 FOLDER = "lake"
 STAGING = f"{FOLDER}/.staging"
 ROW_GROUP = 122_880
+LEAST_GROUP = 2_048
+"""Rows: DuckDB has no smaller vector, and no smaller row group."""
+FLUSH = 524_288
+OPEN = 100
+"""Rows that it distributes at once, and files that it has open for them, unless it is told otherwise."""
+HELD = 64_000_000
+"""Bytes of wide rows in unfinished row groups: as it packs and sorts them, DuckDB has them several times."""
 KEYS = "date, venue, pair"
 
 
@@ -47,11 +54,23 @@ def engine(store: Path, memory: str) -> Iterator[duckdb.DuckDBPyConnection]:
         yield duck
 
 
-def copy(duck: duckdb.DuckDBPyConnection, select: str, table: str, folder: Path) -> list[Staged]:
-    """Writes the rows of a SELECT into a new folder, a file or more for each partition."""
+def copy(
+    duck: duckdb.DuckDBPyConnection, select: str, table: str, folder: Path, *, width: int = 1, partitions: int = 1,
+) -> list[Staged]:
+    """Writes the rows of a SELECT into a new folder, a file or more for each partition.
+
+    ``width``: bytes of a row, where it may be of any length. Of wide rows fewer make a row group: each open file holds
+    its last one in memory, which DuckDB cannot put on the disk.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
+    held = HELD // width
+    opened = max(min(OPEN, held // LEAST_GROUP), 1)
+    duck.execute(f"SET partitioned_write_max_open_files = {opened}")
+    duck.execute(f"SET partitioned_write_flush_threshold = {max(min(FLUSH, held // 4), 1)}")
+    group = max(min(ROW_GROUP, held // min(opened, partitions)), LEAST_GROUP)
     rows = duck.execute(
-        f"COPY ({select}) TO {literal(folder)} (FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({KEYS}), RETURN_STATS)"
+        f"COPY ({select}) TO {literal(folder)} (FORMAT parquet, COMPRESSION zstd, PARTITION_BY ({KEYS}),"
+        f" ROW_GROUP_SIZE {group}, RETURN_STATS)"
     ).fetchall()
     out = []
     for name, count, size, _, statistics, keys, *_ in rows:
@@ -122,7 +141,7 @@ def scan(store: Path, files: Sequence[LakeFile]) -> str:
     Where some have other columns than the table has now, what a file lacks is NULL. That costs a look into each of
     them before the first row: those that are all of today's columns are not asked for it.
     """
-    listed = ", ".join(literal(_no_glob((store / it.path).absolute())) for it in files)
+    listed = _listed(store, files)
     types = "{'date': 'DATE', 'venue': 'VARCHAR', 'pair': 'VARCHAR'}"  # else a pair named 1 would come back as a number
     options = f"hive_partitioning = true, hive_types = {types}"
     if all(it.schema == SCHEMA for it in files):
@@ -130,6 +149,19 @@ def scan(store: Path, files: Sequence[LakeFile]) -> str:
     rows = f"FROM read_parquet([{listed}], union_by_name = true, {options})"
     added = ", ".join(f'NULL::{type_} AS "{name}"' for name, type_ in ADDED.get(files[0].table, {}).items())
     return f"({rows} UNION ALL BY NAME SELECT {added} WHERE false)" if added else f"({rows})"
+
+
+def width_of(duck: duckdb.DuckDBPyConnection, store: Path, files: Sequence[LakeFile]) -> int:
+    """Bytes of a row, on average, in that of the files where they are widest; only what the files say of themselves."""
+    rows = "sum(num_values) FILTER (path_in_schema = 'pos')"
+    of = f"parquet_metadata([{_listed(store, files)}]) GROUP BY file_name"
+    sql = f"SELECT max(width) FROM (SELECT sum(total_uncompressed_size) // {rows} AS width FROM {of})"  # noqa: S608
+    (width,) = duck.execute(sql).fetchone() or (1,)
+    return max(int(width), 1)
+
+
+def _listed(store: Path, files: Sequence[LakeFile]) -> str:
+    return ", ".join(literal(_no_glob((store / it.path).absolute())) for it in files)
 
 
 def _no_glob(path: Path) -> str:

@@ -123,6 +123,15 @@ def feeding(lake: Lake, coverage: Coverages, id: InstrumentId) -> Channel | None
     return min(stored, key=lambda it: (_since(coverage.get((*id, it), UNPROVEN)) or 0, it is not tape))
 
 
+def fed(lake: Lake, coverage: Coverages, id: InstrumentId) -> Channel | None:
+    """As ``feeding``; where all trades are gone by policy, the channel that was covered, else the venue's tape."""
+    channel = feeding(lake, coverage, id)
+    if channel is not None or not any(tuple(id) in lake.pruned(table) for table in ("trades", "candles")):
+        return channel
+    tape = VENUES[id.venue].spec.capabilities.tape if id.venue in VENUES else Channel.TRADES
+    return next((it for it in TAPES if (*id, it) in coverage), tape)
+
+
 class Rebuilt(Struct, frozen=True):
     """What the stored trades of a part of a tape say of its final candles."""
 

@@ -1,6 +1,6 @@
 """Retention: whole days of a table leave the lake for their age or for space, the oldest first, and it stays known."""
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from msgspec import Struct
 
 from onetape.clock import DAY
 from onetape.storage.catalog import LakeFile, open_catalog, read_catalog
-from onetape.storage.compaction import KEEP_REPLACED_NS, alone, retire_replaced, said_plainly
+from onetape.storage.compaction import KEEP_REPLACED_NS, alone, retire_replaced, said_plainly, sweep
 from onetape.storage.moment import check
 from onetape.storage.tables import LAKE
 
@@ -16,7 +16,7 @@ KEPT = ("gaps", "coverage")
 """Small, and what says of all the others whether something is missing: never pruned."""
 TABLES = tuple(it for it in LAKE if it not in KEPT)
 LEAST_NS = DAY
-"""The last whole day stays, whatever the limits say: a restart goes on from it."""
+"""The last whole day that is there of a venue and pair stays, whatever the limits say: a restart goes on from it."""
 _EPOCH = date(1970, 1, 1)
 
 
@@ -74,6 +74,7 @@ def prune(
     """
     check(store)
     with said_plainly(store), alone(store), open_catalog(store) as catalog:
+        sweep(store, catalog)
         going = list(removals(catalog.files(), now, limits))
         if files := [file for it in going for file in it.files]:
             catalog.prune(files, now)
@@ -88,18 +89,27 @@ def removals(files: Sequence[LakeFile], now: int, limits: Mapping[str, Limit]) -
         for it in files:
             if it.table == table:
                 partitions[it.date, it.venue, it.pair].append(it)
+        last = _last_days(partitions)
         going: list[LakeFile] = []
         left = sum(it.bytes for of in partitions.values() for it in of)
-        for (day, _, _), of in sorted(partitions.items()):
+        for (day, *pair), of in sorted(partitions.items()):
             end = end_of_day(day)
             old = limit.age_ns is not None and end <= now - limit.age_ns
             large = limit.bytes is not None and left > limit.bytes
-            if end <= now - LEAST_NS and (old or large):
+            if end <= min(now, last[*pair]) - LEAST_NS and (old or large):
                 going += of
                 left -= sum(it.bytes for it in of)
         over = max(left - limit.bytes, 0) if limit.bytes is not None else 0
         if going or over:
             yield Removal(table, going, over)
+
+
+def _last_days(partitions: Iterable[tuple[str, str, str]]) -> dict[tuple[str, ...], int]:
+    """By venue and pair the end of the last day that is there, ns."""
+    last: dict[tuple[str, ...], int] = {}
+    for day, *pair in partitions:
+        last[*pair] = max(last.get((*pair,), 0), end_of_day(day))
+    return last
 
 
 def end_of_day(day: str) -> int:
