@@ -110,7 +110,7 @@ def export(
 
     order = _order(what, format, out, interval, channel, revisions=revisions)
     asked = Asked(store, venue, pair, None, start, end, json=True)
-    with Lake(store) as lake, _mapped(store), lake.connect() as duck:
+    with Lake(store) as lake, _mapped(store, order.out), lake.connect() as duck:
         selection = asked.selection(lake)
         prepare(duck)
         parts = _parts(duck, order, selection)
@@ -295,17 +295,18 @@ def _polled(duck: "duckdb.DuckDBPyConnection", what: str, bar: "Tell") -> Iterat
 
 
 @contextmanager
-def _mapped(store: Path) -> Iterator[None]:
+def _mapped(store: Path, out: Path) -> Iterator[None]:
     """What DuckDB says, in one line; SIGTERM is as Ctrl-C, so that it leaves no half file either."""
     import duckdb
 
-    from onetape.storage.moment import line
+    from onetape.storage.compaction import said
 
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
     except duckdb.Error as error:
-        raise OneTapeError(f"{store} cannot be exported: {line(error)}") from error
+        folder = out if out.is_dir() else out.absolute().parent
+        raise OneTapeError(f"{store} cannot be exported: {said(folder, error)}") from error
     except RuntimeError as error:  # so it says that a signal came
         if "interrupted" not in str(error):
             raise
