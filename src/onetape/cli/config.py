@@ -13,7 +13,6 @@ from msgspec import Struct
 
 from onetape.cli.main import app
 from onetape.cli.output import print_json
-from onetape.credentials import without_password
 from onetape.errors import UsageError
 
 if TYPE_CHECKING:
@@ -143,6 +142,8 @@ def _origins(settings: "Settings", file: Path | None) -> dict[tuple[str, ...], s
 
 def _hidden(value: Any) -> Any:
     """The same without passwords in addresses."""
+    from onetape.credentials import without_password
+
     match value:
         case dict():
             return {key: _hidden(it) for key, it in value.items()}
