@@ -174,6 +174,11 @@ _NAMES: Mapping[str, _Names] = MappingProxyType({
 _PASSWORDS = (re.compile(r"(://[^/@:?]*:).*@"), re.compile(r"(password=)[^&\s]*"))
 
 
+def without_keys(environment: Mapping[str, str]) -> dict[str, str]:
+    """For processes that have no use for the keys to the venues."""
+    return {name: it for name, it in environment.items() if name not in VARIABLES}
+
+
 def without_password(url: str) -> str:
     """An address, fit to be shown. Greedy: in a password that is not escaped may be anything."""
     return _PASSWORDS[1].sub(r"\1***", _PASSWORDS[0].sub(r"\1***@", url))

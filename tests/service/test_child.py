@@ -4,6 +4,7 @@ import asyncio
 import pytest
 import uvloop
 
+from onetape.credentials import VARIABLES
 from onetape.errors import UsageError
 from onetape.service import child as child_module
 from onetape.service.child import Child
@@ -58,7 +59,7 @@ def test_what_a_person_has_to_mend_ends_the_run(scripts):
 
 def test_keys_to_the_venues_stay_here(scripts, tmp_path, monkeypatch):
     monkeypatch.setenv("ONETAPE_OKX_API_KEY", "secret")
-    assert "ONETAPE_OKX_API_KEY" in child_module.VARIABLES
+    assert "ONETAPE_OKX_API_KEY" in VARIABLES
     scripts(f"import os, sys, pathlib; p = pathlib.Path({str(tmp_path / 'said')!r});"
             "p.write_text(os.environ.get('ONETAPE_OKX_API_KEY', 'none') + os.environ['MORE']); sys.stdin.read()")
     watched(Child("it", [], environment={"MORE": "!"}), lambda _: (tmp_path / "said").exists()

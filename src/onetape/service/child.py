@@ -13,7 +13,7 @@ from typing import Self
 
 import structlog
 
-from onetape.credentials import VARIABLES
+from onetape.credentials import without_keys
 from onetape.errors import UsageError
 
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 30.0
@@ -65,10 +65,6 @@ class Child:
             wait = FIRST_WAIT_S if loop.time() - since > LONGEST_WAIT_S else min(wait * 2, LONGEST_WAIT_S)
             await asyncio.sleep(wait)
 
-    def _whole_environment(self) -> dict[str, str]:
-        """Without the keys to the venues, which none of these has a use for."""
-        return {name: it for name, it in os.environ.items() if name not in VARIABLES} | dict(self._environment)
-
     async def _run(self) -> tuple[int, str]:
         """Until it ends by itself; its exit code and the last line that it said."""
         self.starts += 1
@@ -83,7 +79,7 @@ class Child:
 
     async def _start(self) -> asyncio.subprocess.Process:
         return await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "onetape", *self._arguments, env=self._whole_environment(),
+            sys.executable, "-m", "onetape", *self._arguments, env={**without_keys(os.environ), **self._environment},
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             start_new_session=True,  # Ctrl-C is for the run, which tells it in its own way
         )

@@ -4,7 +4,7 @@ import os
 import shutil
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import structlog
@@ -12,7 +12,7 @@ import structlog
 from onetape.clock import SECOND
 from onetape.config import Upkeep as Settings
 from onetape.config import Retention, span_ns
-from onetape.credentials import VARIABLES
+from onetape.credentials import without_keys
 
 FIRST_S = 300.0  # after the start: there the books are fetched, and gaps of the last run
 PROGRAM = (sys.executable, "-m", "onetape", "storage")
@@ -66,7 +66,7 @@ class Upkeep:
         try:
             process = await asyncio.create_subprocess_exec(
                 *PROGRAM, name, "--store", str(self._store), "--beside-run", *options, stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, env=_environment(os.environ),
+                stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE, env=without_keys(os.environ),
                 start_new_session=True,  # Ctrl-C is for the run, which ends it
             )
         except OSError as error:  # no process may be made, or no memory is left
@@ -98,8 +98,3 @@ async def _all_of(stream: asyncio.StreamReader | None) -> str:
     while part := await stream.read(65_536):
         kept = (kept + part)[-SAID:]
     return " ".join(kept.decode(errors="replace").split())
-
-
-def _environment(whole: Mapping[str, str]) -> dict[str, str]:
-    """Without the keys to the venues, which it has no use for."""
-    return {name: it for name, it in whole.items() if name not in VARIABLES}
