@@ -1,6 +1,4 @@
-"""Follows a probe from each kind of event to a stored row, before anything is collected: no feed without a store.
-
-"""
+"""Follows a probe from each kind of event to a stored row, before anything is collected: no feed without a store."""
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
